@@ -1,6 +1,6 @@
 #pragma once
-// Virtual memory of a cache on the CPU: ranges reserved at once and committed by the granule, so that
-// a list can grow for ever without moving, and freed memory really returns to the system.
+// Virtual memory of a cache on the CPU: ranges reserved at once and committed by the granule, so
+// that a list can grow for ever without moving, and freed memory really returns to the system.
 
 #include <cstddef>
 #include <cstdint>
@@ -29,10 +29,10 @@ struct ArenaBytes {
 class Arena {
  public:
   struct Options {
-    int64_t granule = 64 << 10;      // bytes; a multiple of the system's page
-    int64_t budget = -1;             // committed bytes at most; -1: no limit
-    bool shareable = false;          // granules may be mapped in several ranges (memfd behind them)
-    bool huge_pages = true;          // advise transparent huge pages for ranges of 2 MiB and more
+    int64_t granule = 64 << 10;  // bytes; a multiple of the system's page
+    int64_t budget = -1;         // committed bytes at most; -1: no limit
+    bool shareable = false;      // granules may be mapped in several ranges (memfd behind them)
+    bool huge_pages = true;      // advise transparent huge pages for ranges of 2 MiB and more
   };
   /// Says whether everything that may still touch released memory has finished.
   using Fence = std::function<bool()>;
@@ -43,8 +43,9 @@ class Arena {
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
-  /// An address range that never moves.  E_MEMORY when the system has no more address space or maps.
-  /// Prefers an idle deferred range with at least `expected` committed bytes, the smallest that fits.
+  /// An address range that never moves.  E_MEMORY when the system has no more address space or
+  /// maps. Prefers an idle deferred range with at least `expected` committed bytes, the smallest
+  /// that fits.
   std::unique_ptr<Range> reserve(int64_t bytes, int64_t expected = 0);
 
   ArenaBytes bytes() const;

@@ -1,7 +1,7 @@
 #pragma once
-// The one compressed cache.  It holds a batch of sequences; stages say what differs between methods.
-// A pass is begin_chunk, per layer append then attend, end_chunk: the same code for one token and ten
-// thousand.  What each call needs, changes and promises: core/README.md, "Lifecycle".
+// The one compressed cache.  It holds a batch of sequences; stages say what differs between
+// methods. A pass is begin_chunk, per layer append then attend, end_chunk: the same code for one
+// token and ten thousand.  What each call needs, changes and promises: core/README.md, "Lifecycle".
 
 #include <cstdint>
 #include <filesystem>
@@ -23,15 +23,15 @@ namespace kvlab {
 /// Where a cache lives.
 struct Where {
   enum class Addressing : u8 { automatic, paged, contiguous };
-  std::shared_ptr<Engine> engine{};          // required
-  std::shared_ptr<Engine> other_engine{};    // reachable through Attend::on
-  Dtype run_dtype = Dtype::f32;              // of rows as they come
+  std::shared_ptr<Engine> engine{};               // required
+  std::shared_ptr<Engine> other_engine{};         // reachable through Attend::on
+  Dtype run_dtype = Dtype::f32;                   // of rows as they come
   Addressing addressing = Addressing::automatic;  // contiguous where a layer has one list
-  int page_tokens = 64;        // power of two; raised to the codecs' tiles
-  int64_t max_bytes = -1;      // committed memory at most; E_FULL beyond
-  int64_t max_tokens = 1 << 20;  // per sequence: address space of contiguous lists
-  int64_t rollback = 0;        // truncate is exact this far back where rows leave `recent`
-  double compact_share = 0.25; // dead rows of a list before it is compacted
+  int page_tokens = 64;                           // power of two; raised to the codecs' tiles
+  int64_t max_bytes = -1;                         // committed memory at most; E_FULL beyond
+  int64_t max_tokens = 1 << 20;                   // per sequence: address space of contiguous lists
+  int64_t rollback = 0;         // truncate is exact this far back where rows leave `recent`
+  double compact_share = 0.25;  // dead rows of a list before it is compacted
   SplitPolicy split{};
   Level level = Level::automatic;
 };
@@ -78,7 +78,7 @@ class Cache {
   TensorView state(SeqId sequence, std::string_view name);
 
   Bytes bytes(int layer = -1) const;
-  Ran ran(int layer) const;                        // of the last attend; waits for the device
+  Ran ran(int layer) const;  // of the last attend; waits for the device
   std::vector<int64_t> live_rows(int layer, SeqId sequence) const;  // per list
 
   Rows export_rows(SeqId sequence, Range positions) const;

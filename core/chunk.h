@@ -65,12 +65,12 @@ constexpr bool has(Needs all, Needs one) { return (all & one) != Needs::none; }
 /// Exactly the fields of Cache::needs(layer, rows.size()) are present; R = rows.size().
 struct Append {
   int layer = 0;
-  RowMap rows{};               // the chunk's rows, or fewer when the chunk replaces
-  TensorView hidden{};         // [R, D]        normed input of the projections
-  TensorView keys_pre_rope{};  // [R, Hkv, d]   after bias and norm, not rotated
-  TensorView keys{};           // [R, Hkv, d]   rotated at the row's position
-  TensorView values{};         // [R, Hkv, dv]  after bias
-  TensorView queries{};        // [R, H, d]     after bias and norm, not rotated
+  RowMap rows{};                         // the chunk's rows, or fewer when the chunk replaces
+  TensorView hidden{};                   // [R, D]        normed input of the projections
+  TensorView keys_pre_rope{};            // [R, Hkv, d]   after bias and norm, not rotated
+  TensorView keys{};                     // [R, Hkv, d]   rotated at the row's position
+  TensorView values{};                   // [R, Hkv, dv]  after bias
+  TensorView queries{};                  // [R, H, d]     after bias and norm, not rotated
   std::span<const int32_t> token_ids{};  // [R]
 };
 
@@ -78,11 +78,11 @@ struct Append {
 struct Attend {
   int layer = 0;
   RowMap rows{};
-  TensorView queries{};           // [R, H, d] after bias and norm, any float dtype
-  bool rotated = false;           // queries are already rotated at their positions
-  TensorView out{};               // [R, H, dv] written
-  TensorView lse_ln{};            // [R, H] float32, written when present: natural log
-  std::span<const float> sinks{};  // [H] extra logits without a value (layers with learned_sink)
+  TensorView queries{};              // [R, H, d] after bias and norm, any float dtype
+  bool rotated = false;              // queries are already rotated at their positions
+  TensorView out{};                  // [R, H, dv] written
+  TensorView lse_ln{};               // [R, H] float32, written when present: natural log
+  std::span<const float> sinks{};    // [H] extra logits without a value (layers with learned_sink)
   std::optional<Device::Kind> on{};  // which engine; default the cache's
 };
 

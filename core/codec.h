@@ -1,5 +1,6 @@
 #pragma once
-// A codec as core sees it: a name, the bytes its rows take, and a table of kernels core never calls.
+// A codec as core sees it: a name, the bytes its rows take, and a table of kernels core never
+// calls.
 
 #include <cstdint>
 #include <functional>
@@ -20,9 +21,9 @@ struct Encoded {
     bool operator==(const Plane&) const = default;
   };
   std::vector<Plane> planes{};
-  int tile_tokens = 1;          // rows that are encoded together
-  bool row_wise = true;         // a row can be moved or rewritten without its neighbours
-  std::vector<Dtype> exact{};   // run dtypes that survive encode and decode bit for bit
+  int tile_tokens = 1;         // rows that are encoded together
+  bool row_wise = true;        // a row can be moved or rewritten without its neighbours
+  std::vector<Dtype> exact{};  // run dtypes that survive encode and decode bit for bit
 
   bool is_exact_for(Dtype dtype) const;
   int64_t payload_bytes_per_tile() const;

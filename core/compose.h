@@ -13,7 +13,8 @@
 namespace kvlab {
 
 /// A method of a config: {"name": "quant", "params": {...}, "artifact": "PATH"}; a string is a name
-/// with default parameters, "a+b" and {"name": "compose", "params": {"stages": [...]}} a composition.
+/// with default parameters, "a+b" and {"name": "compose", "params": {"stages": [...]}} a
+/// composition.
 struct MethodSpec {
   std::string name{};
   Json params = Json::object();  // completed

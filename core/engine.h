@@ -1,6 +1,7 @@
 #pragma once
-// All that core knows of kernels.  The CPU library and the CUDA shared object each implement Engine;
-// plain data in, plain data out.  Work may be queued on the device; counts arrive when asked for.
+// All that core knows of kernels.  The CPU library and the CUDA shared object each implement
+// Engine; plain data in, plain data out.  Work may be queued on the device; counts arrive when
+// asked for.
 
 #include <cstdint>
 #include <memory>
@@ -24,8 +25,8 @@ struct Placement {
   int64_t slot = 0;
 };
 
-/// rows [n, units of all lists of a sequence, width] run dtype -> bytes.  List l of a sequence takes
-/// the units [l, l + 1) * units per list of its row.
+/// rows [n, units of all lists of a sequence, width] run dtype -> bytes.  List l of a sequence
+/// takes the units [l, l + 1) * units per list of its row.
 struct EncodeCall {
   const PartView* to = nullptr;
   int stream = 0;
@@ -42,8 +43,9 @@ struct DecodeCall {
   std::span<const Placement> where{};
 };
 
-/// Rows from one part to another of the same lists: streams and columns by name, decoded and encoded
-/// again where the formats differ, copied byte for byte where they agree.  Tiles as in EncodeCall.
+/// Rows from one part to another of the same lists: streams and columns by name, decoded and
+/// encoded again where the formats differ, copied byte for byte where they agree.  Tiles as in
+/// EncodeCall.
 struct Move {
   int32_t list = 0;
   int64_t from = 0, to = 0;
@@ -58,9 +60,9 @@ struct MoveCall {
 struct Segment {
   PartView rows{};
   const Layout* layout = nullptr;
-  const Project* project = nullptr;              // of layouts that rebuild
-  std::span<const int32_t> query_positions{};    // per query row, for rotation; empty: their own
-  std::optional<Ragged> narrowed{};              // read only these slots (int64), ascending, per list
+  const Project* project = nullptr;            // of layouts that rebuild
+  std::span<const int32_t> query_positions{};  // per query row, for rotation; empty: their own
+  std::optional<Ragged> narrowed{};            // read only these slots (int64), ascending, per list
 };
 
 /// Who computes what in a step.  Made by an engine, opaque to core, valid for every layer whose
@@ -74,7 +76,8 @@ struct Ran {
   std::string level{};   // fused, absorbed, materialised; "+"-joined when segments differ
   std::string kernel{};  // "bf16/avx512bf16", ...
   std::string reason{};  // why this level
-  int64_t bytes_read = 0, flops = 0;  // counted, not estimated: stored bytes loaded, 2 per multiply-add
+  int64_t bytes_read = 0,
+          flops = 0;  // counted, not estimated: stored bytes loaded, 2 per multiply-add
   int64_t scratch_bytes = 0;
   double certified_error = 0;  // of codecs that certify one
 };

@@ -1,5 +1,6 @@
 #pragma once
-// How anything in kvlab fails: an Error with a code, and one sentence that names the cause and the fix.
+// How anything in kvlab fails: an Error with a code, and one sentence that names the cause and the
+// fix.
 
 #include <sstream>
 #include <stdexcept>
@@ -31,15 +32,15 @@ template <class... Parts>
 }  // namespace kvlab
 
 /// The user's mistake.
-#define KVLAB_REQUIRE(condition, code, ...)                 \
-  do {                                                      \
-    if (!(condition)) ::kvlab::fail(code, __VA_ARGS__);     \
+#define KVLAB_REQUIRE(condition, code, ...)             \
+  do {                                                  \
+    if (!(condition)) ::kvlab::fail(code, __VA_ARGS__); \
   } while (false)
 
 /// Our mistake: no input should be able to trigger it.
-#define KVLAB_CHECK(condition)                                                               \
-  do {                                                                                       \
-    if (!(condition))                                                                        \
+#define KVLAB_CHECK(condition)                                                                  \
+  do {                                                                                          \
+    if (!(condition))                                                                           \
       ::kvlab::fail("E_INTERNAL", __FILE__, ":", __LINE__, ": ", #condition, " does not hold"); \
   } while (false)
 

@@ -18,17 +18,17 @@ namespace kvlab {
 /// What a method with given parameters promises on a given shape.  Judged before any weight is
 /// read; a composition takes the union of needs and refusals and the weaker of each promise.
 struct Capabilities {
-  Needs needs = Needs::none;          // an upper bound of Project::needs and Select::needs
+  Needs needs = Needs::none;  // an upper bound of Project::needs and Select::needs
   std::vector<ReadPolicy> refuses{};
   bool causal_write = true;     // what is stored of token i depends on tokens <= i alone
   bool alters_weights = false;  // the forward pass differs even with an empty cache
   bool truncatable = true;
-  bool exact = false;           // reads equal the dense cache's in the run dtype
+  bool exact = false;  // reads equal the dense cache's in the run dtype
   bool deterministic = true;
   bool chunk_separable = true;  // a range of rows means the same in another cache
   bool position_free = false;   // nothing stored depends on positions
   bool needs_artifact = false;
-  bool unrotated_keys = false;  // base keys are stored before RoPE and rotated when read
+  bool unrotated_keys = false;       // base keys are stored before RoPE and rotated when read
   std::vector<std::string> frees{};  // weight roles nobody needs once this method owns them
 };
 

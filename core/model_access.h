@@ -1,6 +1,6 @@
 #pragma once
-// How an offline step sees a network: shape, weights, activations, a loss.  Abstract, because methods
-// may not include eval; eval's models and the Hugging Face adapter implement it.
+// How an offline step sees a network: shape, weights, activations, a loss.  Abstract, because
+// methods may not include eval; eval's models and the Hugging Face adapter implement it.
 
 #include <functional>
 #include <span>

@@ -29,13 +29,13 @@ struct Layer {
   enum class Kind : u8 { self, cross, tap };
   enum class Norm : u8 { none, per_head, per_row };
   Kind kind = Kind::self;
-  int block = 0;         // index of the network block it belongs to
-  int num_heads = 0;     // H, query heads
-  int num_kv_heads = 0;  // Hkv; query head h reads kv head h / (H / Hkv)
-  int head_dim = 0;      // d of queries and keys
-  int value_dim = 0;     // d of values
-  double scale = 0;      // logits = scale * <q, k>
-  double softcap = 0;    // logits = cap * tanh(logits / cap); 0: none
+  int block = 0;             // index of the network block it belongs to
+  int num_heads = 0;         // H, query heads
+  int num_kv_heads = 0;      // Hkv; query head h reads kv head h / (H / Hkv)
+  int head_dim = 0;          // d of queries and keys
+  int value_dim = 0;         // d of values
+  double scale = 0;          // logits = scale * <q, k>
+  double softcap = 0;        // logits = cap * tanh(logits / cap); 0: none
   int64_t window_left = -1;  // keys with position >= query - window_left are visible; -1: all
   Rope rope{};
   bool key_bias = false, value_bias = false, learned_sink = false;

@@ -28,10 +28,11 @@ extern const char* const kPluginAbi;  // of the running library
 #define KVLAB_ABI_TAG "unset"  // CMake passes the tag to the library and to plugins alike
 #endif
 #define KVLAB_PLUGIN(register_function) \
-  { ::kvlab::kPluginMagic, sizeof(::kvlab::Plugin), KVLAB_ABI_TAG, &register_function }
+  {::kvlab::kPluginMagic, sizeof(::kvlab::Plugin), KVLAB_ABI_TAG, &register_function}
 
 /// Opens `path` and lets it register itself; the object stays open for the life of the process.
-/// E_PLUGIN: cannot be opened, no symbol kvlab_plugin, wrong magic, or another ABI (both tags named).
+/// E_PLUGIN: cannot be opened, no symbol kvlab_plugin, wrong magic, or another ABI (both tags
+/// named).
 void load_plugin(const std::filesystem::path& path, Registry& registry);
 
 }  // namespace kvlab

@@ -30,7 +30,7 @@ struct StreamLayout {
   std::string name{};
   int units = 1, width = 0;  // units of one list
   const Codec* codec = nullptr;
-  Json params{};             // of the codec, completed
+  Json params{};  // of the codec, completed
   bool rotate_hadamard = false;
   Encoded format{};
   std::vector<Plane> planes{};
@@ -46,10 +46,10 @@ struct ColumnLayout {
 struct PageLayout {
   int page_tokens = 64;  // power of two, a multiple of every stream's tile_tokens
   int64_t bytes = 0;
-  int tile_tokens = 1;   // rows move in tiles of the largest
+  int tile_tokens = 1;  // rows move in tiles of the largest
   std::vector<StreamLayout> streams{};
   std::vector<ColumnLayout> columns{};
-  int position = -1, until = -1;  // index of these int32 columns; -1: absent
+  int position = -1, until = -1;            // index of these int32 columns; -1: absent
   int stream(std::string_view name) const;  // index or -1
   int column(std::string_view name) const;
 };
@@ -57,10 +57,10 @@ struct PageLayout {
 /// The pages of one list, in one part.
 struct ListView {
   u8* base = nullptr;
-  int64_t stride = 0;             // bytes from page id to page id
-  const int32_t* ids = nullptr;   // page k is ids[k - first_page] (-1: a hole, all its rows are
-  int64_t first_page = 0;         // dead); absent: page k is k itself
-  int64_t first = 0, last = 0;    // slots [first, last)
+  int64_t stride = 0;            // bytes from page id to page id
+  const int32_t* ids = nullptr;  // page k is ids[k - first_page] (-1: a hole, all its rows are
+  int64_t first_page = 0;        // dead); absent: page k is k itself
+  int64_t first = 0, last = 0;   // slots [first, last)
 
   u8* page(int64_t k) const {
     const int64_t id = ids == nullptr ? k : ids[k - first_page];

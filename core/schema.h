@@ -13,9 +13,9 @@ namespace kvlab {
 /// An optional parameter has a default; one without is required.
 struct Parameter {
   std::string name{}, type{}, unit{}, doc{};
-  Json standard{};               // the default; null: required
-  Json minimum{}, maximum{};     // inclusive; null: none
-  std::vector<Json> choices{};   // when not empty, the only values allowed
+  Json standard{};              // the default; null: required
+  Json minimum{}, maximum{};    // inclusive; null: none
+  std::vector<Json> choices{};  // when not empty, the only values allowed
 };
 
 /// Written as JSON: {"bits": {"type": "integer", "default": 4, "choices": [8, 4, 2], "unit": "bit",

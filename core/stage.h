@@ -76,7 +76,8 @@ struct NewRows {
   /// and ORs flags onto rows that heads share when the selection `coarsens`.
   virtual TensorView keep() = 0;
   virtual TensorView state(SeqId sequence, std::string_view name) = 0;  // read and write
-  virtual TensorView past(SeqId sequence, std::string_view stream) = 0;  // decoded [n, units, width]
+  virtual TensorView past(SeqId sequence,
+                          std::string_view stream) = 0;  // decoded [n, units, width]
 };
 
 /// Decoded rows in, keys before RoPE and values out; see Layout::rebuilds.  n = positions.size() -
@@ -84,7 +85,8 @@ struct NewRows {
 struct RebuildCall {
   int layer = 0;
   SeqId sequence{};
-  std::span<const TensorView> streams{}, columns{};  // in the source layout's order, float32 streams
+  std::span<const TensorView> streams{},
+      columns{};  // in the source layout's order, float32 streams
   std::span<const int32_t> positions{};
   int halo = 0;
   TensorView keys{}, values{};  // float32 [n, Hkv, d], [n, Hkv, dv]: write
@@ -136,15 +138,16 @@ struct Selection {
   bool reindexes = false;  // positions inside the cache are renumbered (StreamingLLM)
 };
 
-/// The rows of one layer, all lists of all sequences of the chunk: list = sequence * lists_per_layer
+/// The rows of one layer, all lists of all sequences of the chunk: list = sequence *
+/// lists_per_layer
 /// + kv head (granularity head), first ++ past ++ recent in rising position.
 struct LiveRows {
   virtual ~LiveRows() = default;
   virtual int layer() const = 0;
-  virtual Ragged positions() const = 0;                   // int32
-  virtual Ragged column(std::string_view name) = 0;       // writes are kept when the chunk ends
-  virtual Ragged mass(const Attend& queries) = 0;         // an extra pass; float32 [rows, heads]
-  virtual Ragged decoded(std::string_view stream) = 0;    // float32 [rows, units of the list, width]
+  virtual Ragged positions() const = 0;                 // int32
+  virtual Ragged column(std::string_view name) = 0;     // writes are kept when the chunk ends
+  virtual Ragged mass(const Attend& queries) = 0;       // an extra pass; float32 [rows, heads]
+  virtual Ragged decoded(std::string_view stream) = 0;  // float32 [rows, units of the list, width]
   virtual TensorView state(SeqId sequence, std::string_view name) = 0;
 };
 
@@ -164,7 +167,8 @@ struct Budgets {
   int lists_per_layer = 1;
 };
 
-/// Which tokens live.  Each hook does nothing unless overridden; core protects, ranks, drops, compacts.
+/// Which tokens live.  Each hook does nothing unless overridden; core protects, ranks, drops,
+/// compacts.
 struct Select {
   virtual ~Select() = default;
   virtual Selection selection(int layer) const = 0;
