@@ -2,6 +2,7 @@
 // A runnable network that keeps its keys and values in a Cache.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -20,8 +21,14 @@ struct Pass {
   std::span<const int32_t> token_ids{};  // [rows.size()], each in [0, V)
   ReadPolicy read = ReadPolicy::raw_chunk;
   ChunkEnd end = ChunkEnd::step;
-  std::span<const int32_t> wanted{};  // rows whose logits are returned, ascending
+  std::span<const int32_t> wanted{};  // rows whose logits are wanted, ascending
 };
+
+/// Takes logits, float32 [n, V], of the wanted rows [first, first + n): blocks in rising order,
+/// each of at most kLogitsRows rows, so that a long pass never holds all its logits.  A block is
+/// valid during the call and may be written to.
+using TakeLogits = std::function<void(int64_t first, TensorView block)>;
+inline constexpr int64_t kLogitsRows = 64;
 
 class Model {
  public:
@@ -31,9 +38,9 @@ class Model {
   virtual int64_t weight_bytes() const = 0;
   virtual std::vector<int32_t> end_tokens() const { return {}; }
   virtual int32_t begin_token() const { return -1; }  // BOS, -1: none
-  /// begin_chunk, append and attend of every layer, end_chunk; the chunk is cancelled when anything
-  /// throws.  Returns float32 [wanted, V].  E_POSITION for a token id outside the vocabulary.
-  virtual Tensor forward(Cache& cache, const Pass& pass) = 0;
+  /// begin_chunk, append and attend of every layer, logits of the wanted rows, end_chunk; the chunk
+  /// is cancelled when anything throws.  E_POSITION for a token id outside the vocabulary.
+  virtual void forward(Cache& cache, const Pass& pass, const TakeLogits& take) = 0;
   /// What offline steps see; E_UNSUPPORTED where the model has none.
   virtual std::unique_ptr<ModelAccess> access() = 0;
 };
@@ -42,5 +49,8 @@ class Model {
 /// Only the config is read by shape_of, so that methods are checked before weights are.
 ModelShape shape_of(const Json& spec);
 std::unique_ptr<Model> load_model(const Json& spec);
+
+/// All wanted logits of a pass at once, float32 [wanted, V].
+Tensor forward_logits(Model& model, Cache& cache, const Pass& pass);
 
 }  // namespace kvlab
