@@ -1,6 +1,5 @@
 # Everything that comes from somebody else.
 
-find_package(Python3 3.11 REQUIRED COMPONENTS Interpreter)
 find_package(nlohmann_json 3.11 REQUIRED)
 find_package(CLI11 2.1 REQUIRED)
 find_package(Threads REQUIRED)
@@ -8,19 +7,37 @@ if(KVLAB_TESTS)
   find_package(GTest REQUIRED)
 endif()
 
+set(kvlab_python_parts Interpreter)
+if(KVLAB_PYTHON)
+  list(APPEND kvlab_python_parts Development.Module)
+endif()
+find_package(Python 3.11 REQUIRED COMPONENTS ${kvlab_python_parts})
+
 # The CPU half of the pinned torch wheel.  Its own CMake package wants a CUDA toolkit and links the
 # CUDA half, which would make every program start slower and larger.
-if(NOT KVLAB_TORCH_DIR)
-  execute_process(
-    COMMAND ${Python3_EXECUTABLE} -c
-            "import importlib.util as u; print(u.find_spec('torch').submodule_search_locations[0])"
-    OUTPUT_VARIABLE KVLAB_TORCH_DIR OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
-endif()
+execute_process(
+  COMMAND ${Python_EXECUTABLE} -c
+          "import importlib.metadata as m; d = m.distribution('torch'); print(d.locate_file('torch')); print(d.version)"
+  OUTPUT_VARIABLE kvlab_torch OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+string(REPLACE "\n" ";" kvlab_torch "${kvlab_torch}")
+list(GET kvlab_torch 0 KVLAB_TORCH_DIR)
+list(GET kvlab_torch 1 KVLAB_TORCH_VERSION)
+cmake_path(GET KVLAB_TORCH_DIR PARENT_PATH KVLAB_SITE_PACKAGES)
+
+foreach(part torch_cpu c10)
+  add_library(kvlab_lib${part} SHARED IMPORTED)
+  set_target_properties(kvlab_lib${part} PROPERTIES
+    IMPORTED_LOCATION ${KVLAB_TORCH_DIR}/lib/lib${part}.so)
+endforeach()
 add_library(torch_cpu INTERFACE)
 target_include_directories(torch_cpu SYSTEM INTERFACE
   ${KVLAB_TORCH_DIR}/include ${KVLAB_TORCH_DIR}/include/torch/csrc/api/include)
 target_compile_definitions(torch_cpu INTERFACE AT_PER_OPERATOR_HEADERS)
-target_link_libraries(torch_cpu INTERFACE
-  ${KVLAB_TORCH_DIR}/lib/libtorch_cpu.so ${KVLAB_TORCH_DIR}/lib/libc10.so)
-set_property(TARGET torch_cpu PROPERTY INTERFACE_LINK_OPTIONS
-  -Wl,-rpath,${KVLAB_TORCH_DIR}/lib -Wl,--no-as-needed)
+target_link_libraries(torch_cpu INTERFACE kvlab_libtorch_cpu kvlab_libc10)
+
+if(KVLAB_PYTHON)
+  execute_process(COMMAND ${Python_EXECUTABLE} -m pybind11 --cmakedir
+    OUTPUT_VARIABLE pybind11_DIR OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+  set(PYBIND11_FINDPYTHON ON)
+  find_package(pybind11 3.1 REQUIRED)
+endif()

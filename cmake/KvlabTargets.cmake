@@ -1,23 +1,75 @@
 # The few kinds of target this project has.
 
 add_library(kvlab_options INTERFACE)
-target_include_directories(kvlab_options INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}/generated)
-target_compile_options(kvlab_options INTERFACE -Wall -Wextra -Wshadow=local -Wnon-virtual-dtor -Werror)
+target_include_directories(kvlab_options INTERFACE
+  ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}/generated)
+# Paths in messages and debug information are the repository's own, wherever it was built.
+target_compile_options(kvlab_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:
+  -Wall -Wextra -Wshadow=local -Wnon-virtual-dtor -Werror -ffile-prefix-map=${PROJECT_SOURCE_DIR}/=>)
 foreach(sanitizer IN LISTS KVLAB_SANITIZE)
   target_compile_options(kvlab_options INTERFACE -fsanitize=${sanitizer} -fno-omit-frame-pointer)
   target_link_options(kvlab_options INTERFACE -fsanitize=${sanitizer})
 endforeach()
+if(KVLAB_SANITIZE)
+  target_compile_options(kvlab_options INTERFACE -fno-sanitize-recover=all)
+endif()
 
 # kvlab_objects(name sources...): an object library that becomes part of libkvlab.
 function(kvlab_objects name)
   add_library(${name} OBJECT ${ARGN})
   target_link_libraries(${name} PUBLIC kvlab_options nlohmann_json::nlohmann_json)
+  add_dependencies(${name} kvlab_generated)
+  set_property(GLOBAL APPEND PROPERTY KVLAB_OBJECTS ${name})
 endfunction()
 
-# kvlab_test(path/name_test.cc ...): one test program per folder of tests/, all facts in it.
-function(kvlab_test name)
-  add_executable(${name} ${ARGN})
-  target_link_libraries(${name} PRIVATE kvlab GTest::gmock GTest::gtest_main)
-  include(GoogleTest)
-  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 600)
+# kvlab_registers(function): `void function(kvlab::Registry&)`, named with its namespace, is called
+# by kvlab::register_all.
+function(kvlab_registers function)
+  set_property(GLOBAL APPEND PROPERTY KVLAB_REGISTER_FUNCTIONS ${function})
 endfunction()
+
+# kvlab_method(name SOURCES sources...): the whole of a method folder's CMakeLists.txt.  Its
+# kvlab::<name>::register_method(Registry&) is called by kvlab::register_all.
+function(kvlab_method name)
+  cmake_parse_arguments(PARSE_ARGV 1 method "" "" "SOURCES")
+  if(NOT method_SOURCES OR method_UNPARSED_ARGUMENTS)
+    message(FATAL_ERROR "kvlab_method(${name} ...): want kvlab_method(${name} SOURCES ${name}.cc)")
+  endif()
+  kvlab_objects(kvlab_method_${name} ${method_SOURCES})
+  target_link_libraries(kvlab_method_${name} PUBLIC torch_cpu)
+  kvlab_registers(kvlab::${name}::register_method)
+endfunction()
+
+# kvlab_plugin(name sources...): a shared object that --plugin can open.
+function(kvlab_plugin name)
+  add_library(${name} MODULE ${ARGN})
+  set_target_properties(${name} PROPERTIES PREFIX "")
+  target_link_libraries(${name} PRIVATE kvlab)
+  add_dependencies(${name} kvlab_generated)
+endfunction()
+
+# kvlab_test(name sources...): one test program per folder of tests/, one ctest entry per suite.
+function(kvlab_test name)
+  add_executable(${name} ${ARGN} $<TARGET_OBJECTS:kvlab_test_main>)
+  target_link_libraries(${name} PRIVATE kvlab GTest::gmock)
+  target_compile_definitions(${name} PRIVATE $<$<BOOL:${KVLAB_CUDA}>:KVLAB_HAS_CUDA_OBJECT>)
+  add_dependencies(${name} kvlab_generated)
+  if(KVLAB_CUDA)
+    add_dependencies(${name} kvlab_cuda)
+  endif()
+  set(include ${CMAKE_CURRENT_BINARY_DIR}/${name}_suites.cmake)
+  file(GENERATE OUTPUT ${include} CONTENT
+"include(${PROJECT_SOURCE_DIR}/cmake/discover_suites.cmake)
+discover_suites($<TARGET_FILE:${name}> ${CMAKE_CURRENT_BINARY_DIR} 600)
+")
+  set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${include})
+endfunction()
+
+# kvlab_folders(): add_subdirectory for every folder below this one that has a CMakeLists.txt.
+macro(kvlab_folders)
+  file(GLOB kvlab_found CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} */CMakeLists.txt)
+  foreach(kvlab_one IN LISTS kvlab_found)
+    cmake_path(GET kvlab_one PARENT_PATH kvlab_one)
+    add_subdirectory(${kvlab_one})
+  endforeach()
+endmacro()

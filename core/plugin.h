@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <filesystem>
 
+#include "core/abi_tag.h"  // KVLAB_ABI_TAG, written by the build
 #include "core/registry.h"
 
 namespace kvlab {
@@ -22,13 +23,10 @@ struct Plugin {
 
 inline constexpr uint32_t kPluginMagic = 0x6b766c31;  // "kvl1"
 
-/// Compiler, standard library and a hash of core's headers: what must agree on both sides.
+/// KVLAB_ABI_TAG: compiler, torch and a hash of core's headers, what must agree on both sides.
 extern const char* const kPluginAbi;  // of the running library
-#ifndef KVLAB_ABI_TAG
-#define KVLAB_ABI_TAG "unset"  // CMake passes the tag to the library and to plugins alike
-#endif
 #define KVLAB_PLUGIN(register_function) \
-  {::kvlab::kPluginMagic, sizeof(::kvlab::Plugin), KVLAB_ABI_TAG, &register_function}
+  { ::kvlab::kPluginMagic, sizeof(::kvlab::Plugin), KVLAB_ABI_TAG, &register_function }
 
 /// Opens `path` and lets it register itself; the object stays open for the life of the process.
 /// E_PLUGIN: cannot be opened, no symbol kvlab_plugin, wrong magic, or another ABI (both tags

@@ -1,0 +1,26 @@
+// The native half of the Python package `kvlab`.
+
+#include <pybind11/pybind11.h>
+
+#include "core/version.h"
+
+namespace py = pybind11;
+
+namespace {
+
+py::dict version() {
+  const kvlab::Version& v = kvlab::version();
+  py::dict out;
+  out["number"] = v.number;
+  out["commit"] = v.commit;
+  out["build"] = v.build;
+  out["compiler"] = v.compiler;
+  out["torch"] = v.torch;
+  return out;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_kvlab, module) {
+  module.def("version", &version, "What this build is: number, commit, build, compiler, torch.");
+}

@@ -1,0 +1,15 @@
+# Writes core/version.cc from its template: cmake -D OUT= -D IN= -D SOURCE= ... -P version.cmake
+find_program(git git)
+set(COMMIT "unknown")
+if(git AND EXISTS ${SOURCE}/.git)
+  execute_process(COMMAND ${git} -C ${SOURCE} describe --always --dirty --abbrev=12 --exclude=*
+    OUTPUT_VARIABLE described OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET RESULT_VARIABLE failed)
+  if(NOT failed)
+    set(COMMIT ${described})
+  endif()
+endif()
+if(SANITIZE)
+  string(REPLACE ";" "+" SANITIZE "${SANITIZE}")
+  string(APPEND BUILD " (${SANITIZE})")
+endif()
+configure_file(${IN} ${OUT} @ONLY)
