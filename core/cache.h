@@ -26,7 +26,7 @@ struct Where {
   std::shared_ptr<Engine> engine{};               // required
   std::shared_ptr<Engine> other_engine{};         // reachable through Attend::on
   Dtype run_dtype = Dtype::f32;                   // of rows as they come
-  Addressing addressing = Addressing::automatic;  // contiguous where a layer has one list
+  Addressing addressing = Addressing::automatic;  // past contiguous where one list drops nothing
   int page_tokens = 64;                           // power of two; raised to the codecs' tiles
   int64_t max_bytes = -1;                         // committed memory at most; E_FULL beyond
   int64_t max_tokens = 1 << 20;                   // per sequence: address space of contiguous lists

@@ -34,7 +34,8 @@ struct Encoded {
 struct CodecKernels;  // kernels/codec_kernels.h: plain C functions, one table per instruction set
 
 /// Registered by name.  A codec without kernels supplies the two row functions instead (Python); it
-/// is read at level `materialised`.
+/// is read at level `materialised`.  Rows as they came are stored by the codec that has the name of
+/// their dtype and no parameters: "float32", "float16", "bfloat16".
 struct Codec {
   std::string name{};
   std::string bound{};   // one line: |x - decoded| <= ...

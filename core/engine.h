@@ -45,7 +45,8 @@ struct DecodeCall {
 
 /// Rows from one part to another of the same lists: streams and columns by name, decoded and
 /// encoded again where the formats differ, copied byte for byte where they agree.  Tiles as in
-/// EncodeCall.
+/// EncodeCall.  Inside one part (compaction: from and to are the same view, formats row-wise) every
+/// move of a list goes down, to < from, in rising order, and reads what the moves before it left.
 struct Move {
   int32_t list = 0;
   int64_t from = 0, to = 0;

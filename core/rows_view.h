@@ -54,13 +54,15 @@ struct PageLayout {
   int column(std::string_view name) const;
 };
 
-/// The pages of one list, in one part.
+/// The pages of one list, in one part, and what a call may read of them.
 struct ListView {
   u8* base = nullptr;
   int64_t stride = 0;            // bytes from page id to page id
   const int32_t* ids = nullptr;  // page k is ids[k - first_page] (-1: a hole, all its rows are
   int64_t first_page = 0;        // dead); absent: page k is k itself
   int64_t first = 0, last = 0;   // slots [first, last)
+  int64_t settled = 0;           // slots below it have no `from` of their own, see PartView
+  int32_t grace = kForever;      // an `until` at or above it reads as kForever, see PartView
 
   u8* page(int64_t k) const {
     const int64_t id = ids == nullptr ? k : ids[k - first_page];
@@ -71,11 +73,14 @@ struct ListView {
 /// One part (first, past, recent or chunk) of all lists of a layer in one call.  list index =
 /// sequence of the call * lists_per_sequence + list of the layer.
 ///
-/// Row `slot` has position columns[position] or, when absent, slot + position_offset.  It is
-/// readable by queries at positions [from, until]:
-///   from   position of the last slot of its tile (from_tile slots, aligned to multiples of it)
-///          + from_lag; kNoFrom as from_lag: every query (cross-attention)
-///   until  columns[until], kForever when absent
+/// Row `slot` has position columns[position] or, when absent, slot + position_offset; positions
+/// rise with slots.  It is readable by queries at positions [from, until]:
+///   from   its own position below `settled` (encoded in an earlier pass: plain causality), else
+///          position of the last slot of its tile (from_tile slots, aligned to multiples of it)
+///          + from_lag; kNoFrom as from_lag: every query (cross-attention), wherever `settled` is
+///   until  columns[until], kForever when absent or not below the list's `grace` (a pass at whose
+///          end flags take effect reads what expires inside it to its end)
+/// A hole has no positions: a search among them skips it.
 struct PartView {
   static constexpr int32_t kNoFrom = std::numeric_limits<int32_t>::min();
   const PageLayout* page = nullptr;

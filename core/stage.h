@@ -21,6 +21,14 @@ namespace kvlab {
 /// Who shares a stored row; a token is dropped no finer.
 enum class Scope : u8 { head, group, layer, model };
 
+/// In which bits.  rotate_hadamard: rows are turned by an orthogonal Hadamard matrix before coding;
+/// it is folded into the query, the up maps and the output, unless RoPE lies between.
+struct Encoding {
+  std::string codec{};   // registered name; empty: as they came (run dtype)
+  std::string params{};  // JSON of the codec
+  bool rotate_hadamard = false;
+};
+
 /// A named array of rows: per token `units` rows of `width` features, run dtype before encoding.
 /// Head h (of Hkv) reads unit h * units / Hkv.
 struct StreamSpec {
@@ -28,7 +36,10 @@ struct StreamSpec {
   int units = 1, width = 0;
   bool pre_rope = false;     // rows are keys that still have to be rotated
   bool attended = true;      // false: only stages read it
-  bool follows_list = true;  // false: kept for every token whatever selectors drop
+  bool follows_list = true;  // false: kept for every token whatever selectors drop; not attended
+  /// The stage that declares the stream says in which bits.  Absent: the Encode stage does for
+  /// attended streams, the others stay as they came.
+  std::optional<Encoding> encoding{};
 };
 
 /// A number per stored row: token id, accumulated mass, 1 / rms, ...
@@ -53,7 +64,8 @@ struct Operand {
   std::string row_scale{};
 };
 
-/// What a layer stores and how it is read; computed once, lives as long as its stage.
+/// What a layer stores and how it is read; computed once, lives as long as its stage.  On a self or
+/// cross layer a layout without streams and rows_of is dense_layout: the layer is left alone.
 struct Layout {
   std::vector<StreamSpec> streams{};
   std::vector<Column> columns{};
@@ -61,23 +73,30 @@ struct Layout {
   std::vector<Operand> values{};  // contributions add: key row times W_KV plus side row times U
   int rows_of = -1;               // >= 0: reads that layer's rows and stores none
   bool rebuilds = false;          // K and V come from Project::rebuild ...
-  int halo = 0;                   // ... which also sees this many predecessors of each row
+  int halo = 0;                   // ... which also sees this many predecessors of each row: needs
+                                  // rows in one form, at append, and no selector that drops
   bool encode_at_append = false;  // later features depend on stored bytes: no recent rows
 };
 
-/// What a stage fills in append; R = rows of the call.
+/// Streams "key" [Hkv, d] (pre_rope when `unrotated`) and "value" [Hkv, dv], read as they are.
+Layout dense_layout(const Layer& layer, bool unrotated);
+
+/// What a stage fills in append; R = rows of the call.  Names are the stage's own; a selector also
+/// reads the streams and columns of the layout.
 struct NewRows {
   virtual ~NewRows() = default;
-  virtual TensorView stream(std::string_view name) = 0;     // [R, units, width] run dtype, write
-  virtual TensorView as_stored(std::string_view name) = 0;  // the same after encode and decode
-  virtual TensorView column(std::string_view name) = 0;     // [R] of the column's dtype, write
+  virtual TensorView stream(std::string_view name) = 0;  // [R, units, width] run dtype, write
+  /// The same after encode and decode, once it is written.  Of layers whose rows enter the past
+  /// at append (encode_at_append, or no `recent` and no tiles), else E_UNSUPPORTED.
+  virtual TensorView as_stored(std::string_view name) = 0;
+  virtual TensorView column(std::string_view name) = 0;  // [R] of the column's dtype, write
   /// u8 [R, lists of the selection's granularity], 1 on entry.  0: the row dies when it leaves the
   /// selection's `recent` window.  Each selector of a chain has its own; core takes the strictest
   /// and ORs flags onto rows that heads share when the selection `coarsens`.
   virtual TensorView keep() = 0;
   virtual TensorView state(SeqId sequence, std::string_view name) = 0;  // read and write
-  virtual TensorView past(SeqId sequence,
-                          std::string_view stream) = 0;  // decoded [n, units, width]
+  /// The rows of earlier passes, decoded: float32 [n, units, width].  A stream of one list.
+  virtual TensorView past(SeqId sequence, std::string_view stream) = 0;
 };
 
 /// Decoded rows in, keys before RoPE and values out; see Layout::rebuilds.  n = positions.size() -
@@ -101,20 +120,12 @@ struct Project {
   virtual void rebuild(const RebuildCall&) const {}
 };
 
-/// In which bits.  rotate_hadamard: rows are turned by an orthogonal Hadamard matrix before coding;
-/// it is folded into the query, the up maps and the output, unless RoPE lies between.
-struct Encoding {
-  std::string codec{};   // registered name; empty: as they came (run dtype)
-  std::string params{};  // JSON of the codec
-  bool rotate_hadamard = false;
-};
-
 /// A row is encoded once it is older than `recent` positions, in whole tiles of the codec; `recent`
 /// counts the query's own row.  Rows at positions below `first` stay as they came for ever.
 struct Encode {
   std::function<Encoding(int layer, const StreamSpec& stream)> stream{};
   int64_t first = 0, recent = 0;
-  std::string recent_codec{};  // of first and recent rows; empty: as they came
+  std::string recent_codec{};  // of first and recent rows (row-wise); empty: as they came
 };
 
 /// Attention mass a selector wants: per kept row, over the queries of a pass.
@@ -125,12 +136,14 @@ struct MassRequest {
   bool wanted = false;
 };
 
-/// What a selector needs on one layer.
+/// What a selector needs on one layer; cross layers are never asked.
 struct Selection {
-  Scope granularity = Scope::layer;  // head: a list per kv head; layer: one list for all heads
-  bool coarsens = false;             // may OR its flags onto rows several heads share
-  bool drops = true;                 // false: never drops a row (narrow only)
-  int64_t sinks = 0, recent = 1;     // protected: positions below sinks, the newest `recent`
+  /// head: a list per kv head, or per set of heads that share a stored row; layer: one list for all
+  /// heads.  Nothing else is a list: E_COMPOSE.
+  Scope granularity = Scope::layer;
+  bool coarsens = false;          // may OR its flags onto rows several heads share
+  bool drops = true;              // false: never drops a row (narrow only)
+  int64_t sinks = 0, recent = 1;  // protected: positions below sinks, the newest `recent`
   MassRequest mass{};
   std::vector<StreamSpec> streams{};  // own streams, e.g. a gate's keys
   std::vector<Column> columns{};
@@ -139,11 +152,16 @@ struct Selection {
 };
 
 /// The rows of one layer, all lists of all sequences of the chunk: list = sequence *
-/// lists_per_layer
-/// + kv head (granularity head), first ++ past ++ recent in rising position.
+/// lists_per_sequence + list of the layer, first ++ past ++ recent in rising position, each row
+/// once.  A selector of granularity head sees the layer's lists (fewer than kv heads where heads
+/// share rows), one of granularity layer always one list: the union, where another selector has
+/// split the layer.  In observe: every row some query of the pass could read; in score: the rows
+/// that live on, as they are stored.
 struct LiveRows {
   virtual ~LiveRows() = default;
-  virtual int layer() const = 0;
+  virtual int layer() const = 0;  // that stores the rows
+  virtual int lists_per_sequence() const = 0;
+  virtual std::span<const SeqId> sequences() const = 0;
   virtual Ragged positions() const = 0;                 // int32
   virtual Ragged column(std::string_view name) = 0;     // writes are kept when the chunk ends
   virtual Ragged mass(const Attend& queries) = 0;       // an extra pass; float32 [rows, heads]
@@ -151,20 +169,24 @@ struct LiveRows {
   virtual TensorView state(SeqId sequence, std::string_view name) = 0;
 };
 
-/// What attention of one layer saw.  mass: float32 [rows, query heads of the list].
+/// What attention of one layer saw.  mass: float32 [rows, query heads of the list].  Layers that
+/// read another's rows report to that one.
 struct Observed {
   RowMap queries{};
   Ragged mass{};
   TensorView lse_ln{}, out{};
 };
 
-/// How many rows each list of each layer may keep.  On entry `rows` holds what the selector's
-/// layers hold; list index = layer-major over the selector's layers.
+/// How many rows each list of one sequence may keep, protected rows included, all layers that drop
+/// at once.  List l of layers[i] is rows[first_list[i] + l]; on entry `rows` holds what it holds.
+/// Asked sequence by sequence, so that nobody's budget depends on the batch.
 struct Budgets {
   std::span<int64_t> rows{};
-  std::span<const Ragged> scores{};  // one per layer
+  std::span<const int64_t> first_list{};  // [layers + 1]
+  std::span<const Ragged> scores{};       // one per layer: its lists
   std::span<const int> layers{};
-  int lists_per_layer = 1;
+  SeqId sequence{};
+  int64_t tokens = 0;  // the sequence has seen
 };
 
 /// Which tokens live.  Each hook does nothing unless overridden; core protects, ranks, drops,
