@@ -2,7 +2,9 @@
 // What a method's offline step produced: named tensors and a JSON header, one safetensors file.
 
 #include <filesystem>
+#include <initializer_list>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,12 +20,14 @@ struct Tensor {
   TensorView view{};
   std::shared_ptr<void> owner{};
 };
-/// Zeroed dense memory of its own.
+/// Zeroed dense memory of its own, 64-aligned.  E_MEMORY when there is not enough.
+Tensor make_tensor(std::string name, Dtype dtype, std::span<const int64_t> sizes);
 Tensor make_tensor(std::string name, Dtype dtype, std::initializer_list<int64_t> sizes);
 
 class Artifact {
  public:
-  /// header must hold "method", "method_params" and "model" (the fingerprint it was made for).
+  /// header must hold "method" (a string), "method_params" (an object) and "model" (a string: the
+  /// fingerprint it was made for), else E_FORMAT.
   Artifact(Json header, std::vector<Tensor> tensors);
 
   const Json& header() const { return header_; }
@@ -32,8 +36,10 @@ class Artifact {
   TensorView tensor(std::string_view name) const;
   bool has(std::string_view name) const;
 
-  /// Written to a temporary name, then renamed.
+  /// A safetensors file whose metadata holds the header as canonical JSON under
+  /// "kvlab_artifact"; written to a temporary name, then renamed.
   void save(const std::filesystem::path& path) const;
+  /// E_FILE, E_FORMAT.  Tensors are mapped, not read.
   static Artifact load(const std::filesystem::path& path);
 
   /// E_STALE_ARTIFACT with both values unless it was made by `method` for model `fingerprint`.

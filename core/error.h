@@ -22,6 +22,10 @@ class Error : public std::runtime_error {
   std::string code_;
 };
 
+/// Text from outside as it may stand in a message: always UTF-8, control characters and ill-formed
+/// bytes as \xNN, "..." after `most` characters.
+std::string printable(std::string_view text, size_t most = 80);
+
 template <class... Parts>
 [[noreturn]] void fail(std::string_view code, const Parts&... parts) {
   std::ostringstream text;

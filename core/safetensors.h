@@ -36,26 +36,30 @@ struct SafetensorsHeader {
 SafetensorsHeader parse_safetensors_header(std::span<const u8> head, int64_t file_bytes,
                                            std::string_view where);
 
-/// A mapped file.  Views stay valid while any copy of the file object lives.
+/// A mapped file.  Views are read-only and stay valid while owner() lives.  A tensor whose bytes do
+/// not lie on a multiple of its element size (legal, but no writer we know of does it) is copied to
+/// memory of its own when the file is opened.
 class SafetensorsFile {
  public:
   /// E_FILE, E_FORMAT.
   explicit SafetensorsFile(const std::filesystem::path& path);
   const SafetensorsHeader& header() const { return header_; }
   bool has(std::string_view name) const;
-  /// E_WEIGHT with the nearest name when there is none.
+  /// E_WEIGHT with the nearest name when there is none, or more dimensions than a view has.
   TensorView tensor(std::string_view name) const;
-  std::shared_ptr<const void> owner() const { return map_; }
+  std::shared_ptr<const void> owner() const { return memory_; }
 
  private:
+  struct Memory;
   SafetensorsHeader header_{};
   std::string where_{};
-  std::shared_ptr<const void> map_{};
-  const u8* data_ = nullptr;
+  std::shared_ptr<const Memory> memory_{};
+  std::map<std::string, size_t, std::less<>> by_name_{};  // index into header_.entries
 };
 
-/// Data 64-aligned; tensors in the order given.  E_FILE (disk full, no permission): the old file,
-/// if any, is untouched.
+/// Dense CPU tensors with distinct names.  The data section starts at a multiple of 64 and holds
+/// the tensors by falling element size, otherwise in the order given, so that all are aligned.
+/// E_FILE (disk full, no permission): the old file, if any, is untouched.
 void write_safetensors(const std::filesystem::path& path, std::span<const Tensor> tensors,
                        const std::map<std::string, std::string>& metadata);
 

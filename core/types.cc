@@ -67,8 +67,7 @@ TensorView TensorView::rows(Range range) const {
   return part;
 }
 
-TensorView dense_view(void* data, Dtype dtype, std::initializer_list<int64_t> sizes,
-                      Device device) {
+TensorView dense_view(void* data, Dtype dtype, std::span<const int64_t> sizes, Device device) {
   KVLAB_CHECK(sizes.size() <= TensorView::kMaxDims);
   TensorView view{
       .data = data, .dtype = dtype, .device = device, .dims = static_cast<int>(sizes.size())};
@@ -79,6 +78,11 @@ TensorView dense_view(void* data, Dtype dtype, std::initializer_list<int64_t> si
     stride *= view.size(i);
   }
   return view;
+}
+
+TensorView dense_view(void* data, Dtype dtype, std::initializer_list<int64_t> sizes,
+                      Device device) {
+  return dense_view(data, dtype, std::span<const int64_t>(sizes.begin(), sizes.size()), device);
 }
 
 TensorView dense_view(const void* data, Dtype dtype, std::initializer_list<int64_t> sizes,

@@ -64,6 +64,7 @@ struct TensorView {
 };
 
 /// A view of dense row-major memory.
+TensorView dense_view(void* data, Dtype dtype, std::span<const int64_t> sizes, Device device = {});
 TensorView dense_view(void* data, Dtype dtype, std::initializer_list<int64_t> sizes,
                       Device device = {});
 TensorView dense_view(const void* data, Dtype dtype, std::initializer_list<int64_t> sizes,
