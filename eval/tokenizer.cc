@@ -1,0 +1,113 @@
+#include "eval/tokenizer.h"
+
+#include <dlfcn.h>
+
+#include <array>
+#include <cstdlib>
+#include <utility>
+
+#include "core/error.h"
+#include "core/json.h"
+#include "eval/child_process.h"
+#include "eval/text.h"
+#include "eval/tokenizer_script.h"
+
+namespace kvlab {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kInstead =
+    "; or give tokens instead of text: a file with a JSON list of integers";
+
+fs::path tokenizer_file(const fs::path& directory) {
+  for (const char* name : {"tokenizer.json", "tokenizer.model"})
+    if (fs::exists(directory / name)) return directory / name;
+  fail("E_NO_TOKENIZER", directory.string(), ": has neither tokenizer.json nor tokenizer.model",
+       kInstead);
+}
+
+/// Where this code was loaded from: libkvlab, wherever it is installed or was built.
+fs::path own_library() {
+  Dl_info info{};
+  KVLAB_CHECK(dladdr(reinterpret_cast<const void*>(&own_library), &info) != 0);
+  std::error_code ignored;
+  return fs::weakly_canonical(info.dli_fname, ignored);
+}
+
+/// The Python of the nearest environment around the library: BIN/python3 where the package is
+/// installed in LIB of the same prefix, .venv/bin/python3 beside a build folder.
+fs::path find_python() {
+  if (const char* given = std::getenv("KVLAB_PYTHON"); given != nullptr && *given != '\0') {
+    KVLAB_REQUIRE(fs::exists(given), "E_NO_TOKENIZER", "KVLAB_PYTHON is ", given,
+                  ", which does not exist", kInstead);
+    return given;
+  }
+  fs::path folder = own_library().parent_path();
+  for (; folder != folder.root_path(); folder = folder.parent_path())
+    for (const char* python : {"bin/python3", ".venv/bin/python3"})
+      if (fs::exists(folder / python)) return folder / python;
+  fail("E_NO_TOKENIZER", "no Python environment lies around ", own_library().string(),
+       "; set KVLAB_PYTHON to a python3 with the packages `tokenizers` and `sentencepiece`",
+       kInstead);
+}
+
+}  // namespace
+
+struct Tokenizer::Impl {
+  fs::path file;
+  fs::path python;
+  ChildProcess child;
+  std::string sha256{};
+  int64_t vocab_size = 0;
+
+  explicit Impl(const fs::path& directory)
+      : file(fs::absolute(tokenizer_file(directory))),
+        python(find_python()),
+        child("tokenizer (" + python.string() + ")", python,
+              {"-P", "-c", std::string(kTokenizerScript), file.string()}) {
+    const Json greeting = read();
+    if (greeting.contains("missing"))
+      fail("E_NO_TOKENIZER", python.string(), ": has no package `",
+           greeting["missing"].get<std::string>(), "`; install it (", python.string(),
+           " -m pip install tokenizers sentencepiece) or set KVLAB_PYTHON", kInstead);
+    vocab_size = greeting.at("vocab_size").get<int64_t>();
+    sha256 = greeting.at("sha256").get<std::string>();
+  }
+
+  Json read() {
+    const Json answer = parse_json(child.read_line(), "tokenizer");
+    if (answer.contains("error"))
+      fail("E_FORMAT", file.string(), ": ", answer["error"].get<std::string>());
+    return answer;
+  }
+
+  Json ask(const Json& request) {
+    child.write_line(request.dump());
+    return read();
+  }
+};
+
+Tokenizer::Tokenizer(const fs::path& model_directory)
+    : impl_(std::make_unique<Impl>(model_directory)) {}
+Tokenizer::~Tokenizer() = default;
+Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
+Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
+
+std::vector<int32_t> Tokenizer::encode(std::string_view text, Special special) {
+  const int64_t bad = first_invalid_utf8(text);
+  KVLAB_REQUIRE(bad < 0, "E_FORMAT", "text: byte ", bad, " begins no UTF-8 character");
+  const Json answer = impl_->ask({{"encode", text}, {"special", special == Special::as_model}});
+  return answer.at("tokens").get<std::vector<int32_t>>();
+}
+
+std::string Tokenizer::decode(std::span<const int32_t> tokens) {
+  const Json ids(std::vector<int32_t>(tokens.begin(), tokens.end()));
+  return impl_->ask({{"decode", ids}}).at("text").get<std::string>();
+}
+
+const fs::path& Tokenizer::file() const { return impl_->file; }
+const std::string& Tokenizer::sha256() const { return impl_->sha256; }
+int64_t Tokenizer::vocab_size() const { return impl_->vocab_size; }
+
+}  // namespace kvlab

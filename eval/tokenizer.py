@@ -1,0 +1,107 @@
+"""Text to tokens and back, one JSON object per line: what kvlab asks of a model's own tokenizer.
+
+Started as `python -c <this file> FILE` with FILE a tokenizer.json or a tokenizer.model.  The first
+line out describes the tokenizer.  Then each line in is {"encode": TEXT, "special": BOOL} or
+{"decode": [IDS]}, and each line out {"tokens": [IDS]}, {"text": TEXT} or {"error": MESSAGE}.
+`special` adds what the model's tokenizer adds by itself, usually a first token.
+"""
+
+import hashlib
+import json
+import os
+import sys
+
+
+class JsonTokenizer:
+    """tokenizer.json, through the `tokenizers` package."""
+
+    def __init__(self, path):
+        from tokenizers import Tokenizer
+
+        self.inner = Tokenizer.from_file(path)
+        self.inner.no_truncation()  # a file may carry a limit from training
+        self.inner.no_padding()
+        self.vocab_size = self.inner.get_vocab_size(with_added_tokens=True)
+
+    def encode(self, text, special):
+        return self.inner.encode(text, add_special_tokens=special).ids
+
+    def decode(self, ids):
+        return self.inner.decode(ids, skip_special_tokens=False)
+
+
+class SentencePieceTokenizer:
+    """tokenizer.model, through the `sentencepiece` package.
+
+    Such a file does not say whether text starts with a token of its own; tokenizer_config.json
+    beside it does, and where that is missing it starts with one if the vocabulary has one.
+    """
+
+    def __init__(self, path):
+        from sentencepiece import SentencePieceProcessor
+
+        self.inner = SentencePieceProcessor(model_file=path)
+        self.vocab_size = self.inner.vocab_size()
+        beside = os.path.join(os.path.dirname(path), "tokenizer_config.json")
+        config = {}
+        if os.path.exists(beside):
+            with open(beside, encoding="utf-8") as file:
+                config = json.load(file)
+        self.begin = [self.inner.bos_id()] if config.get("add_bos_token", True) else []
+        self.end = [self.inner.eos_id()] if config.get("add_eos_token", False) else []
+
+    def encode(self, text, special):
+        ids = self.inner.encode(text)
+        if not special:
+            return ids
+        return [i for i in self.begin if i >= 0] + ids + [i for i in self.end if i >= 0]
+
+    def decode(self, ids):
+        return self.inner.decode(ids)
+
+
+def first_line(error):
+    return (str(error).strip() or repr(error)).splitlines()[0]
+
+
+def opened(path):
+    """The tokenizer, or what to say instead."""
+    kind = SentencePieceTokenizer if path.endswith(".model") else JsonTokenizer
+    try:
+        tokenizer = kind(path)
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except ImportError as error:
+        return None, {"missing": error.name or "tokenizers", "python": sys.executable}
+    except Exception as error:  # noqa: BLE001  what the packages raise is not documented
+        return None, {"error": first_line(error)}
+    return tokenizer, {"vocab_size": tokenizer.vocab_size, "sha256": digest}
+
+
+def answer(tokenizer, request):
+    if "encode" in request:
+        return {"tokens": tokenizer.encode(request["encode"], request["special"])}
+    return {"text": tokenizer.decode(request["decode"])}
+
+
+def main():
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what a library prints must not reach the protocol
+
+    def say(message):
+        out.write(json.dumps(message, separators=(",", ":")) + "\n")
+        out.flush()
+
+    tokenizer, greeting = opened(sys.argv[1])
+    say(greeting)
+    if tokenizer is None:
+        return
+    for line in sys.stdin.buffer:
+        try:
+            say(answer(tokenizer, json.loads(line)))
+        except Exception as error:  # noqa: BLE001
+            say({"error": first_line(error)})
+
+
+if __name__ == "__main__":
+    main()
