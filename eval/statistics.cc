@@ -1,0 +1,98 @@
+#include "eval/statistics.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
+#include "core/error.h"
+#include "eval/random.h"
+
+namespace kvlab {
+namespace {
+
+double apply(Finish finish, double value) { return finish == nullptr ? value : finish(value); }
+
+Share add(Share total, const Share& share) {
+  return {total.sum + share.sum, total.weight + share.weight};
+}
+
+/// Draws `units` unit numbers per resample and evaluates `value` on them.
+Interval resample(size_t units, const Bootstrap& options,
+                  const std::function<double(std::span<const size_t>)>& value) {
+  SplitMix64 random(options.seed);
+  std::vector<size_t> drawn(units);
+  std::vector<double> values(static_cast<size_t>(options.resamples));
+  for (double& v : values) {
+    for (size_t& unit : drawn) unit = random.below(units);
+    v = value(drawn);
+  }
+  double mean = 0, square = 0;
+  for (const double v : values) mean += v / static_cast<double>(values.size());
+  for (const double v : values) square += (v - mean) * (v - mean);
+  std::sort(values.begin(), values.end());
+  const double count = static_cast<double>(values.size());
+  const auto at = [&](double share) {
+    return values[static_cast<size_t>(std::max(std::ceil(share * count) - 1, 0.0))];
+  };
+  return {at(options.alpha / 2), at(1 - options.alpha / 2), std::sqrt(square / (count - 1))};
+}
+
+}  // namespace
+
+double pooled(std::span<const Share> shares) {
+  Share total{0, 0};
+  for (const Share& share : shares) total = add(total, share);
+  return total.sum / total.weight;
+}
+
+double se_iid(std::span<const double> values) {
+  const double count = static_cast<double>(values.size());
+  double mean = 0, square = 0;
+  for (const double v : values) mean += v / count;
+  for (const double v : values) square += (v - mean) * (v - mean) / count;
+  return std::sqrt(square / (count - 1));
+}
+
+Interval bootstrap(std::span<const Share> shares, const Bootstrap& options, Finish finish) {
+  return resample(shares.size(), options, [&](std::span<const size_t> drawn) {
+    Share total{0, 0};
+    for (const size_t unit : drawn) total = add(total, shares[unit]);
+    return apply(finish, total.sum / total.weight);
+  });
+}
+
+Interval bootstrap_difference(std::span<const Share> a, std::span<const Share> b,
+                              const Bootstrap& options, Finish finish) {
+  KVLAB_CHECK(a.size() == b.size());
+  return resample(a.size(), options, [&](std::span<const size_t> drawn) {
+    Share of_a{0, 0}, of_b{0, 0};
+    for (const size_t unit : drawn) {
+      of_a = add(of_a, a[unit]);
+      of_b = add(of_b, b[unit]);
+    }
+    return apply(finish, of_a.sum / of_a.weight) - apply(finish, of_b.sum / of_b.weight);
+  });
+}
+
+std::pair<double, double> wilson(int64_t k, int64_t n) {
+  constexpr double z = 1.959963984540054;  // 97.5 % of the normal distribution
+  const double trials = static_cast<double>(n), share = static_cast<double>(k) / trials;
+  const double scale = 1 / (1 + z * z / trials);
+  const double middle = scale * (share + z * z / (2 * trials));
+  const double half =
+      scale * z * std::sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials));
+  return {std::max(middle - half, 0.0), std::min(middle + half, 1.0)};
+}
+
+double mcnemar(int64_t b, int64_t c) {
+  const double n = static_cast<double>(b + c);
+  double tail = 0;
+  for (int64_t i = 0; i <= std::min(b, c); ++i) {
+    const double k = static_cast<double>(i);
+    tail += std::exp(std::lgamma(n + 1) - std::lgamma(k + 1) - std::lgamma(n - k + 1) -
+                     n * std::log(2.0));
+  }
+  return std::min(1.0, 2 * tail);
+}
+
+}  // namespace kvlab
