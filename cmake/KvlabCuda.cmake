@@ -12,6 +12,7 @@ foreach(file bin/nvcc bin/ptxas nvvm/bin/cicc include/crt/host_config.h include/
 endforeach()
 
 set(CMAKE_CUDA_COMPILER ${KVLAB_CUDA_ROOT}/bin/nvcc)
+set(CMAKE_CUDA_FLAGS_INIT -L${KVLAB_CUDA_ROOT}/lib)  # CMake's trial programs; nvcc expects lib64
 set(CMAKE_CUDA_HOST_COMPILER ${CMAKE_CXX_COMPILER})
 # Ampere's code also as PTX, so that a device of neither architecture compiles it when it starts.
 set(CMAKE_CUDA_ARCHITECTURES 80 90a-real)
