@@ -79,6 +79,9 @@ class Cache {
 
   Bytes bytes(int layer = -1) const;
   Ran ran(int layer) const;  // of the last attend; waits for the device
+  /// Spent in append and end_chunk since the cache was made: projecting, encoding, ranking,
+  /// compacting.  Part of the time of every pass.
+  double storing_seconds() const;
   std::vector<int64_t> live_rows(int layer, SeqId sequence) const;  // per list
 
   Rows export_rows(SeqId sequence, Range positions) const;
