@@ -26,7 +26,7 @@ inline constexpr uint32_t kPluginMagic = 0x6b766c31;  // "kvl1"
 /// KVLAB_ABI_TAG: compiler, torch and a hash of core's headers, what must agree on both sides.
 extern const char* const kPluginAbi;  // of the running library
 #define KVLAB_PLUGIN(register_function) \
-  { ::kvlab::kPluginMagic, sizeof(::kvlab::Plugin), KVLAB_ABI_TAG, &register_function }
+  {::kvlab::kPluginMagic, sizeof(::kvlab::Plugin), KVLAB_ABI_TAG, &register_function}
 
 /// Opens `path` and lets it register itself; the object stays open for the life of the process.
 /// E_PLUGIN: cannot be opened, no symbol kvlab_plugin, wrong magic, or another ABI (both tags
