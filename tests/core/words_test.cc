@@ -5,6 +5,7 @@
 #include "core/chunk.h"
 #include "core/codec.h"
 #include "core/rows_view.h"
+#include "core/stage.h"
 #include "core/types.h"
 #include "tests/support/error.h"
 
@@ -81,6 +82,26 @@ TEST(PageLayout, FindsStreamsAndColumnsByName) {
   EXPECT_EQ(page.stream("position"), -1);
   EXPECT_EQ(page.column("position"), 0);
   EXPECT_EQ(page.column("key"), -1);
+}
+
+TEST(DenseLayout, StoresKeysAndValuesOfEveryHeadAsTheyAre) {
+  Layer layer{.num_heads = 8, .num_kv_heads = 2, .head_dim = 6, .value_dim = 4};
+  layer.rope = {.style = Rope::Style::half_split, .rotary_dim = 2, .inv_freq = {1}};
+  const Layout stored = dense_layout(layer, false);
+  ASSERT_EQ(stored.streams.size(), 2U);
+  EXPECT_EQ(stored.streams[0].units * stored.streams[0].width, 2 * 6);
+  EXPECT_EQ(stored.streams[1].units * stored.streams[1].width, 2 * 4);
+  EXPECT_EQ(stored.key.stream, "key");
+  EXPECT_EQ(stored.values.at(0).stream, "value");
+  EXPECT_FALSE(stored.key.rotate || stored.streams[0].pre_rope);
+}
+
+TEST(DenseLayout, RotatesWhenReadIfAskedToAndIfThereIsARotation) {
+  Layer layer{.num_heads = 1, .num_kv_heads = 1, .head_dim = 2, .value_dim = 2};
+  EXPECT_FALSE(dense_layout(layer, true).key.rotate);
+  layer.rope = {.style = Rope::Style::half_split, .rotary_dim = 2, .inv_freq = {1}};
+  EXPECT_TRUE(dense_layout(layer, true).key.rotate);
+  EXPECT_TRUE(dense_layout(layer, true).streams[0].pre_rope);
 }
 
 }  // namespace
