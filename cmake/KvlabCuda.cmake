@@ -21,9 +21,9 @@ set(CMAKE_CUDA_STANDARD ${CMAKE_CXX_STANDARD})
 set(CMAKE_CUDA_STANDARD_REQUIRED ON)
 enable_language(CUDA)
 
+list(JOIN kvlab_prefix_maps "," maps)
 target_compile_options(kvlab_options INTERFACE "$<$<COMPILE_LANGUAGE:CUDA>:\
---expt-relaxed-constexpr;-lineinfo;--Werror=all-warnings;\
--Xcompiler=-Wall,-Wextra,-Werror,-ffile-prefix-map=${PROJECT_SOURCE_DIR}/=>")
+--expt-relaxed-constexpr;-lineinfo;--Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Werror,${maps}>")
 
 foreach(part cudart:13 cublas:13 cublasLt:13)
   string(REPLACE ":" ";" part ${part})

@@ -3,9 +3,14 @@
 add_library(kvlab_options INTERFACE)
 target_include_directories(kvlab_options INTERFACE
   ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}/generated)
-# Paths in messages and debug information are the repository's own, wherever it was built.
-target_compile_options(kvlab_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:
-  -Wall -Wextra -Wshadow=local -Wnon-virtual-dtor -Werror -ffile-prefix-map=${PROJECT_SOURCE_DIR}/=>)
+# Paths in messages and debug information are the repository's own, wherever it was built (ccache
+# makes them relative to the build folder first).
+file(RELATIVE_PATH kvlab_source_from_build ${PROJECT_BINARY_DIR} ${PROJECT_SOURCE_DIR})
+set(kvlab_prefix_maps -ffile-prefix-map=${PROJECT_SOURCE_DIR}/=
+                      -ffile-prefix-map=${kvlab_source_from_build}=
+                      -ffile-prefix-map=${KVLAB_SITE_PACKAGES}/=)
+target_compile_options(kvlab_options INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:\
+-Wall;-Wextra;-Wshadow=local;-Wnon-virtual-dtor;-Werror;${kvlab_prefix_maps}>")
 foreach(sanitizer IN LISTS KVLAB_SANITIZE)
   target_compile_options(kvlab_options INTERFACE -fsanitize=${sanitizer} -fno-omit-frame-pointer)
   target_link_options(kvlab_options INTERFACE -fsanitize=${sanitizer})

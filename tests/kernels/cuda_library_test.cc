@@ -7,7 +7,6 @@
 namespace kvlab {
 namespace {
 
-using testing::AnyOf;
 using testing::HasSubstr;
 
 std::string refusal(const CudaStatus& status, int index) {
