@@ -15,17 +15,16 @@ add_custom_target(kvlab_version
   BYPRODUCTS ${kvlab_generated_dir}/core/version.cc
   VERBATIM)
 
-# core/abi_tag.h: changes whenever a header of core does, because plugins share its types.
+# core/core_tag.h: changes whenever a header of core does, because plugins share its types.
 file(GLOB kvlab_core_headers CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/core/*.h)
 add_custom_command(
-  OUTPUT ${kvlab_generated_dir}/core/abi_tag.h
-  COMMAND ${CMAKE_COMMAND} -D OUT=${kvlab_generated_dir}/core/abi_tag.h
+  OUTPUT ${kvlab_generated_dir}/core/core_tag.h
+  COMMAND ${CMAKE_COMMAND} -D OUT=${kvlab_generated_dir}/core/core_tag.h
           -D SOURCE=${PROJECT_SOURCE_DIR}/core -D "TORCH=${KVLAB_TORCH_VERSION}"
-          -D "COMPILER=${CMAKE_CXX_COMPILER_ID}-${CMAKE_CXX_COMPILER_VERSION}"
-          -P ${PROJECT_SOURCE_DIR}/cmake/abi_tag.cmake
-  DEPENDS ${kvlab_core_headers} ${PROJECT_SOURCE_DIR}/cmake/abi_tag.cmake
+          -P ${PROJECT_SOURCE_DIR}/cmake/core_tag.cmake
+  DEPENDS ${kvlab_core_headers} ${PROJECT_SOURCE_DIR}/cmake/core_tag.cmake
   VERBATIM)
-add_custom_target(kvlab_generated DEPENDS ${kvlab_generated_dir}/core/abi_tag.h)
+add_custom_target(kvlab_generated DEPENDS ${kvlab_generated_dir}/core/core_tag.h)
 
 # kvlab_register_table(variable): writes the definition of register_all and names its file.
 function(kvlab_register_table variable)

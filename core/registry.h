@@ -1,6 +1,6 @@
 #pragma once
 // What is known by name: methods and codecs.  No static registrars: a generated table calls every
-// register function (register_all, written by methods/CMakeLists.txt), plugins add theirs.
+// register function (register_all, written by the build), plugins add theirs.
 
 #include <functional>
 #include <map>
@@ -13,9 +13,13 @@
 
 namespace kvlab {
 
+/// In a config this name means several methods at once (core/compose.h): no method may have it.
+inline constexpr std::string_view kComposeName = "compose";
+
 class Registry {
  public:
-  /// E_CONFIG when the name is taken or not [a-z][a-z0-9_]*, or its schema does not parse.
+  /// E_CONFIG when the name is taken or not [a-z][a-z0-9_]*, or its schema does not parse (E_FORMAT
+  /// when that is no JSON).
   void add(Method method);
   void add(Codec codec);
   /// E_UNKNOWN with the nearest name.  References stay valid while the registry lives.
@@ -31,6 +35,7 @@ class Registry {
  private:
   template <class T>
   struct Entry {
+    Entry(T&& named, Schema&& parsed) : value(std::move(named)), schema(std::move(parsed)) {}
     T value;
     Schema schema;
   };

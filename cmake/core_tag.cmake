@@ -1,4 +1,4 @@
-# Writes core/abi_tag.h: cmake -D OUT= -D SOURCE= -D TORCH= -D COMPILER= -P abi_tag.cmake
+# Writes core/core_tag.h: cmake -D OUT= -D SOURCE= -D TORCH= -P core_tag.cmake
 file(GLOB headers ${SOURCE}/*.h)
 list(SORT headers)
 set(text "")
@@ -11,5 +11,5 @@ string(SHA256 digest "${text}")
 string(SUBSTRING ${digest} 0 16 digest)
 file(CONFIGURE OUTPUT ${OUT} @ONLY CONTENT [[
 #pragma once
-#define KVLAB_ABI_TAG "core-@digest@/torch-@TORCH@/@COMPILER@"
+#define KVLAB_CORE_TAG "core-@digest@/torch-@TORCH@"
 ]])
