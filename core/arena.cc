@@ -285,6 +285,7 @@ int64_t Arena::Range::reserved() const { return state_->reserved; }
 int64_t Arena::Range::committed() const {
   return static_cast<int64_t>(state_->granules.size()) * state_->arena->granule();
 }
+int64_t Arena::Range::granule() const { return state_->arena->granule(); }
 void Arena::Range::set_fence(Fence fence) { state_->fence = std::move(fence); }
 
 void Arena::Range::commit(int64_t bytes) {
@@ -337,13 +338,17 @@ void Arena::Range::discard(int64_t offset, int64_t bytes) {
   const int64_t last =
       std::min((offset + bytes) / granule, static_cast<int64_t>(state_->granules.size()));
   for (int64_t i = first; i < last;) {  // runs of private memory go in one call
-    int64_t& what = state_->granules[static_cast<size_t>(i)];
+    const int64_t what = state_->granules[static_cast<size_t>(i)];
     int64_t end = i + 1;
+    if (what == kDiscarded) {
+      i = end;
+      continue;
+    }
     if (what == kPrivate) {
       while (end < last && state_->granules[static_cast<size_t>(end)] == kPrivate) ++end;
       madvise(state_->base + i * granule, static_cast<size_t>((end - i) * granule), MADV_DONTNEED);
-    } else if (what >= 0 && map_anonymous(state_->base + i * granule, granule,
-                                          PROT_READ | PROT_WRITE, MAP_FIXED) == nullptr) {
+    } else if (map_anonymous(state_->base + i * granule, granule, PROT_READ | PROT_WRITE,
+                             MAP_FIXED) == nullptr) {
       system_failed("discarding", granule);
     }
     const std::lock_guard lock(arena.mutex);

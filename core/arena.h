@@ -78,6 +78,7 @@ class Arena::Range {
   u8* base() const;
   int64_t reserved() const;
   int64_t committed() const;
+  int64_t granule() const;
   /// At least the first `bytes` become memory: zeroed unless a deferred range was reused.
   /// E_FULL (budget, with used, committed and reserved) or E_MEMORY; nothing changes on error.
   void commit(int64_t bytes);
