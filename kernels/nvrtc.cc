@@ -42,10 +42,24 @@ std::filesystem::path folder_of(void* handle) {
   return std::filesystem::path(map->l_name).parent_path();
 }
 
+/// NVRTC opens its second half by name alone when it first compiles, and has no run path: it finds
+/// it because it is there already.
+void open_builtins(void* handle) {
+  Result (*version)(int*, int*) = nullptr;
+  find(handle, "nvrtcVersion", &version);
+  int major = 0, minor = 0;
+  KVLAB_CHECK(version(&major, &minor) == kSuccess);
+  const std::string name =
+      "libnvrtc-builtins.so." + std::to_string(major) + "." + std::to_string(minor);
+  if (dlopen((folder_of(handle) / name).c_str(), RTLD_NOW | RTLD_LOCAL) == nullptr)
+    fail("E_UNSUPPORTED", "nvrtc: ", dlerror(), "; install the package nvidia-cuda-nvrtc again");
+}
+
 Nvrtc open_nvrtc() {
   void* handle = dlopen(kFile, RTLD_NOW | RTLD_LOCAL);  // found by libkvlab's run path
   if (handle == nullptr)
     fail("E_UNSUPPORTED", "nvrtc: ", dlerror(), "; install the package nvidia-cuda-nvrtc");
+  open_builtins(handle);
   Nvrtc api{};
   api.include = folder_of(handle).parent_path() / "include";
   find(handle, "nvrtcGetErrorString", &api.error_string);
