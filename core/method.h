@@ -27,12 +27,13 @@ struct Capabilities {
   bool deterministic = true;
   bool chunk_separable = true;  // a range of rows means the same in another cache
   bool position_free = false;   // nothing stored depends on positions
-  bool needs_artifact = false;
-  bool unrotated_keys = false;       // base keys are stored before RoPE and rotated when read
-  std::vector<std::string> frees{};  // weight roles nobody needs once this method owns them
+  bool needs_artifact = false;  // stages() is not called without one
+  bool unrotated_keys = false;  // asks for keys that are stored before RoPE and rotated when read
+  std::vector<std::string> frees{};  // weight roles (ModelAccess) nobody needs once it owns them
 };
 
-/// What a method is asked with.  artifact and model are absent when a config is merely checked.
+/// What a method is asked with, valid for the call.  artifact and model are absent when a config is
+/// merely checked: stages then say everything but tensors (`Operand::up` without data).
 struct Setup {
   const ModelShape* shape = nullptr;
   const Json* params = nullptr;  // completed by the schema

@@ -92,7 +92,8 @@ struct NewRows {
   virtual TensorView column(std::string_view name) = 0;  // [R] of the column's dtype, write
   /// u8 [R, lists of the selection's granularity], 1 on entry.  0: the row dies when it leaves the
   /// selection's `recent` window.  Each selector of a chain has its own; core takes the strictest
-  /// and ORs flags onto rows that heads share when the selection `coarsens`.
+  /// and ORs flags onto rows that heads share when the selection `coarsens`.  Of selections that
+  /// say so (`flags`), else E_UNSUPPORTED.
   virtual TensorView keep() = 0;
   virtual TensorView state(SeqId sequence, std::string_view name) = 0;  // read and write
   /// The rows of earlier passes, decoded: float32 [n, units, width].  A stream of one list.
@@ -143,12 +144,14 @@ struct Selection {
   Scope granularity = Scope::layer;
   bool coarsens = false;          // may OR its flags onto rows several heads share
   bool drops = true;              // false: never drops a row (narrow only)
+  bool flags = false;             // admit() writes keep(): rows die by age
   int64_t sinks = 0, recent = 1;  // protected: positions below sinks, the newest `recent`
   MassRequest mass{};
   std::vector<StreamSpec> streams{};  // own streams, e.g. a gate's keys
   std::vector<Column> columns{};
   std::vector<StateSpec> states{};
-  bool reindexes = false;  // positions inside the cache are renumbered (StreamingLLM)
+  bool reindexes = false;  // positions inside the cache are renumbered (StreamingLLM); the flags
+                           // are 0 everywhere
 };
 
 /// The rows of one layer, all lists of all sequences of the chunk: list = sequence *
