@@ -8,10 +8,12 @@ is anything to print.  Every function of CHECKS is one rule; its first line says
 """
 
 import argparse
+import io
 import json
 import re
 import subprocess
 import sys
+import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -92,6 +94,11 @@ def comments(tree: Tree, path: str) -> Iterator[tuple[int, str]]:
     """The lines of a file that are prose: all of a document, comments and docstrings of code."""
     if path.endswith(".md"):
         yield from tree.lines(path)
+        return
+    if path.endswith(".py"):
+        for token in tokenize.generate_tokens(io.StringIO(tree.text(path)).readline):
+            if token.type == tokenize.COMMENT or token.string.startswith('"""'):
+                yield from enumerate(token.string.splitlines(), token.start[0])
         return
     mark = "//" if path.endswith(CPP) else "#"
     for number, line in tree.lines(path):

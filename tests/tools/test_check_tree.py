@@ -59,9 +59,9 @@ def test_a_path_that_a_comment_names_exists_but_a_string_may_be_anything(found):
     files = {
         "core/a.cc": '// see core/b.h\nint x;  // and core/c.h\nauto s = "// core/d.h";\n',
         "core/b.h": "",
-        "tools/t.py": '# core/e.h\nS = "core/f.h"\n',
+        "tools/t.py": '"""\nof core/e.h"""\nS = "# core/f.h"  # core/b.h\n',
     }
-    assert found(check_tree.named_paths_exist, files) == ["core/a.cc:2", "tools/t.py:1"]
+    assert found(check_tree.named_paths_exist, files) == ["core/a.cc:2", "tools/t.py:2"]
 
 
 def test_a_source_outside_every_target_is_found(found):
