@@ -67,11 +67,12 @@ void read_blocks(const std::filesystem::path& path,
                  const std::function<void(std::string_view)>& take) {
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"),
                                                              &std::fclose);
-  KVLAB_REQUIRE(file, "E_FILE", path.string(), ": cannot be opened: ", std::strerror(errno));
+  KVLAB_REQUIRE(file, "E_FILE", printable(path.native(), 400),
+                ": cannot be opened: ", std::strerror(errno));
   std::string block(kBlockBytes, '\0');
   while (const size_t bytes = std::fread(block.data(), 1, block.size(), file.get()))
     take(std::string_view(block).substr(0, bytes));
-  KVLAB_REQUIRE(std::ferror(file.get()) == 0, "E_FILE", path.string(),
+  KVLAB_REQUIRE(std::ferror(file.get()) == 0, "E_FILE", printable(path.native(), 400),
                 ": cannot be read: ", std::strerror(errno));
 }
 
@@ -79,8 +80,8 @@ std::string read_text(const std::filesystem::path& path) {
   std::string text;
   read_blocks(path, [&text](std::string_view block) { text += block; });
   const int64_t bad = first_invalid_utf8(text);
-  KVLAB_REQUIRE(bad < 0, "E_FORMAT", path.string(), ": is not UTF-8: byte ", bad, " (",
-                hex(static_cast<unsigned char>(text[static_cast<size_t>(bad)])),
+  KVLAB_REQUIRE(bad < 0, "E_FORMAT", printable(path.native(), 400), ": is not UTF-8: byte ", bad,
+                " (", hex(static_cast<unsigned char>(text[static_cast<size_t>(bad)])),
                 ") begins no character; convert the file to UTF-8 first");
   return text;
 }

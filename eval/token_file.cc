@@ -113,7 +113,7 @@ std::vector<int32_t> TokenParser::finish() {
 }
 
 std::vector<int32_t> read_token_file(const std::filesystem::path& path, int64_t vocab_size) {
-  TokenParser parser(path.string(), vocab_size);
+  TokenParser parser(printable(path.native(), 400), vocab_size);
   read_blocks(path, [&parser](std::string_view block) { parser.feed(block); });
   return parser.finish();
 }

@@ -23,8 +23,8 @@ constexpr std::string_view kInstead =
 fs::path tokenizer_file(const fs::path& directory) {
   for (const char* name : {"tokenizer.json", "tokenizer.model"})
     if (fs::exists(directory / name)) return directory / name;
-  fail("E_NO_TOKENIZER", directory.string(), ": has neither tokenizer.json nor tokenizer.model",
-       kInstead);
+  fail("E_NO_TOKENIZER", printable(directory.native(), 400),
+       ": has neither tokenizer.json nor tokenizer.model", kInstead);
 }
 
 /// Where this code was loaded from: libkvlab, wherever it is installed or was built.
