@@ -26,26 +26,28 @@ add_custom_command(
   VERBATIM)
 add_custom_target(kvlab_generated DEPENDS ${kvlab_generated_dir}/core/core_tag.h)
 
-# kvlab_register_table(variable): writes the definition of register_all and names its file.
+# kvlab_register_table(variable PROPERTY p FUNCTION f TYPE t HEADER h): writes a definition of
+# kvlab::f(t&) that calls every function in the global property p, and names its file.
 function(kvlab_register_table variable)
-  get_property(functions GLOBAL PROPERTY KVLAB_REGISTER_FUNCTIONS)
+  cmake_parse_arguments(PARSE_ARGV 1 table "" "PROPERTY;FUNCTION;TYPE;HEADER" "")
+  get_property(functions GLOBAL PROPERTY ${table_PROPERTY})
   set(declarations "")
   set(calls "")
   foreach(function IN LISTS functions)
     string(REGEX MATCH "^(.+)::([^:]+)$" whole ${function})
     if(NOT whole)
-      message(FATAL_ERROR "kvlab_registers(${function}): name it with its namespace")
+      message(FATAL_ERROR "${table_PROPERTY}: ${function}: name it with its namespace")
     endif()
     string(APPEND declarations
-      "namespace ${CMAKE_MATCH_1} {\nvoid ${CMAKE_MATCH_2}(::kvlab::Registry& registry);\n}\n")
-    string(APPEND calls "  ${function}(registry);\n")
+      "namespace ${CMAKE_MATCH_1} {\nvoid ${CMAKE_MATCH_2}(::kvlab::${table_TYPE}&);\n}\n")
+    string(APPEND calls "  ${function}(all);\n")
   endforeach()
-  set(file ${kvlab_generated_dir}/core/register_all.cc)
+  set(file ${kvlab_generated_dir}/${table_FUNCTION}.cc)
   file(CONFIGURE OUTPUT ${file} @ONLY CONTENT [=[
-#include "core/registry.h"
+#include "@table_HEADER@"
 
 @declarations@
-void kvlab::register_all([[maybe_unused]] Registry& registry) {
+void kvlab::@table_FUNCTION@([[maybe_unused]] @table_TYPE@& all) {
 @calls@}
 ]=])
   set(${variable} ${file} PARENT_SCOPE)

@@ -48,6 +48,25 @@ function(kvlab_method name)
   kvlab_registers(kvlab::${name}::register_method)
 endfunction()
 
+# kvlab_task, kvlab_metric, kvlab_protocol(name SOURCES sources...): the whole of a CMakeLists.txt in
+# eval/tasks/, eval/metrics/, eval/protocols/.  kvlab::<kind>s::<name>::register_<kind>(Catalogue&)
+# is called by kvlab::register_evaluation.
+function(kvlab_evaluation_part kind name)
+  cmake_parse_arguments(PARSE_ARGV 2 part "" "" "SOURCES")
+  kvlab_objects(kvlab_${kind}_${name} ${part_SOURCES})
+  set_property(GLOBAL APPEND PROPERTY
+    KVLAB_EVALUATION_FUNCTIONS kvlab::${kind}s::${name}::register_${kind})
+endfunction()
+macro(kvlab_task)
+  kvlab_evaluation_part(task ${ARGV})
+endmacro()
+macro(kvlab_metric)
+  kvlab_evaluation_part(metric ${ARGV})
+endmacro()
+macro(kvlab_protocol)
+  kvlab_evaluation_part(protocol ${ARGV})
+endmacro()
+
 # kvlab_plugin(name sources...): a shared object that --plugin can open.
 function(kvlab_plugin name)
   add_library(${name} MODULE ${ARGN})

@@ -187,6 +187,10 @@ void AtomicFile::commit() {
   if (folder.value >= 0) sync(folder.value, path_);  // the name itself survives a power cut
 }
 
+bool is_temporary_name(std::string_view filename) {
+  return filename.starts_with('.') && filename.ends_with(".tmp");
+}
+
 void write_file(const fs::path& path, std::string_view contents) {
   AtomicFile file(path);
   file.write(contents);

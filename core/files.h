@@ -48,6 +48,9 @@ class AtomicFile {
   int fd_ = -1;
 };
 
+/// Whether an AtomicFile may have left a file of this name behind when its process was killed.
+bool is_temporary_name(std::string_view filename);
+
 /// AtomicFile with these contents.
 void write_file(const std::filesystem::path& path, std::string_view contents);
 

@@ -1,0 +1,215 @@
+#include "eval/experiment/report.h"
+
+#include <algorithm>
+#include <map>
+
+#include "core/error.h"
+#include "eval/nll.h"
+
+namespace kvlab {
+namespace {
+
+constexpr size_t kMostShown = 64;  // tokens of a prediction in samples.jsonl
+
+std::string printed_name(const Metric& metric, const FinishedCell& cell) {
+  return metric.in_name ? metric.name + cell.protocol_suffix : metric.name;
+}
+
+Json pair_json(const Interval& interval) { return {interval.low, interval.high}; }
+
+/// What every line of a cell says.
+Json line_head(const FinishedCell& cell) {
+  const Cell& c = *cell.cell;
+  Json params = Json::array();
+  for (const MethodSpec& spec : c.method) params.push_back(spec.params);
+  const int64_t context = cell.outcome.samples.empty() ? 0 : cell.outcome.samples[0].end.tokens;
+  Json head = to_json(cell.facts);
+  head.update({{"schema", "kvlab/1"},
+               {"run", c.id},
+               {"model", c.model},
+               {"method", label(c.method)},
+               {"title", cell.method},
+               {"params", params.size() == 1 ? params[0] : params},
+               {"task", c.task.name},
+               {"task_params", c.task.params},
+               {"query_aware", c.matrix.query_aware},
+               {"seed", c.seed},
+               {"context", context},
+               {"dtype", cell.outcome.dtype}});
+  return head;
+}
+
+void put(Json& line, const char* key, const std::optional<double>& value) {
+  if (value) line[key] = *value;
+}
+
+void put_estimate(Json& line, const Estimate& estimate) {
+  line["value"] = estimate.value;
+  if (estimate.units > 1) {
+    line["ci"] = pair_json(estimate.interval);
+    line["se"] = estimate.interval.se;
+  }
+  put(line, "dense", estimate.dense);
+  put(line, "delta", estimate.delta);
+  if (estimate.delta_interval) line["delta_ci"] = pair_json(*estimate.delta_interval);
+  put(line, "p", estimate.p);
+}
+
+std::vector<const Metric*> metrics_of(const FinishedCell& cell, const Catalogue& catalogue) {
+  std::vector<const Metric*> all;
+  for (const std::string& name : cell.metrics) all.push_back(&catalogue.metric(name));
+  for (const bool timing : {false, true}) {
+    for (const auto& [name, metric] : catalogue.metrics()) {
+      if (metric.always && metric.timing == timing) all.push_back(&metric);
+    }
+  }
+  return all;
+}
+
+std::optional<Estimate> estimate_of(const Metric& metric, const FinishedCell& cell,
+                                    const FinishedCell& dense) {
+  return estimate(metric, cell.outcome, dense.outcome, cell.cell->is_dense,
+                  {.seed = cell.cell->seed});
+}
+
+/// What was answered: generated text, or the arg max at the labels.
+Json prediction(const Outcome& outcome) {
+  if (!outcome.answers.empty()) return outcome.generated;
+  return outcome.labels.size() <= kMostShown ? Json(outcome.predicted) : Json();
+}
+
+/// The first place where an answer differs from dense's, -1: nowhere.
+int64_t first_difference(const Outcome& a, const Outcome& b) {
+  const auto flat = [](const Outcome& outcome) {
+    std::vector<int32_t> all = outcome.predicted;
+    for (const auto& turn : outcome.generated) all.insert(all.end(), turn.begin(), turn.end());
+    return all;
+  };
+  const std::vector<int32_t> left = flat(a), right = flat(b);
+  const auto [l, r] = std::mismatch(left.begin(), left.end(), right.begin(), right.end());
+  return l == left.end() && r == right.end() ? -1 : l - left.begin();
+}
+
+std::optional<double> score(const Metric& metric, const Outcome& sample, const Outcome* dense) {
+  if (sample.is_nan || !metric.shares) return std::nullopt;
+  const std::vector<Share> shares = metric.shares(sample, dense);
+  if (shares.empty()) return std::nullopt;
+  return metric.finish == nullptr ? pooled(shares) : metric.finish(pooled(shares));
+}
+
+using LinesOf = std::vector<Json> (*)(const FinishedCell&, const FinishedCell&, const Catalogue&);
+
+std::vector<Json> all_lines(const Experiment& experiment, const std::vector<FinishedCell>& cells,
+                            const Catalogue& catalogue, LinesOf lines_of) {
+  std::map<const Cell*, const FinishedCell*> finished;
+  for (const FinishedCell& cell : cells) finished[cell.cell] = &cell;
+  std::vector<Json> all;
+  for (const FinishedCell& cell : cells) {
+    const auto dense = finished.find(&experiment.cells[cell.cell->reference]);
+    if (dense == finished.end()) continue;
+    for (Json& line : lines_of(cell, *dense->second, catalogue)) all.push_back(std::move(line));
+  }
+  return all;
+}
+
+}  // namespace
+
+Json to_json(const FinishedCell& cell) {
+  return {{"id", cell.cell->id},
+          {"cell", describe(*cell.cell)},
+          {"title", cell.method},
+          {"protocol_suffix", cell.protocol_suffix},
+          {"metrics", cell.metrics},
+          {"facts", to_json(cell.facts)},
+          {"observed", to_json(cell.outcome)},
+          {"timing", timing_json(cell.outcome)},
+          {"provenance", cell.provenance}};
+}
+
+FinishedCell finished_from(const Json& json, const Cell& cell) try {
+  KVLAB_REQUIRE(json.at("id") == cell.id, "E_FORMAT", "cell ", cell.id, ": its file is of ",
+                json.at("id").dump());
+  return {.cell = &cell,
+          .method = json.at("title"),
+          .protocol_suffix = json.at("protocol_suffix"),
+          .metrics = json.at("metrics"),
+          .facts = comparable_from(json.at("facts")),
+          .outcome = outcome_from(json.at("observed"), json.at("timing")),
+          .provenance = json.at("provenance")};
+} catch (const nlohmann::json::exception& error) {
+  fail("E_FORMAT", "cell ", cell.id, ": not what kvlab writes: ", error.what());
+}
+
+std::vector<Json> result_lines(const FinishedCell& cell, const FinishedCell& dense,
+                               const Catalogue& catalogue) {
+  const Json head = line_head(cell);
+  const auto cr = estimate_of(catalogue.metric("cr"), cell, dense);
+  const auto bits = estimate_of(catalogue.metric("bits_per_element"), cell, dense);
+  std::vector<Json> lines;
+  for (const Metric* metric : metrics_of(cell, catalogue)) {
+    const std::optional<Estimate> estimate = estimate_of(*metric, cell, dense);
+    if (!estimate) continue;
+    Json line = head;
+    line["metric"] = printed_name(*metric, cell);
+    line["unit"] = metric->unit;
+    line["better"] = name_of(metric->better);
+    line["n"] = cell.outcome.samples.size();
+    if (metric->timing) line["timing"] = true;
+    if (const int64_t nan = cell.outcome.nan_samples(); nan > 0) line["nan_samples"] = nan;
+    put_estimate(line, *estimate);
+    if (cr) line["cr"] = cr->value;
+    if (bits) line["bits_per_element"] = bits->value;
+    lines.push_back(std::move(line));
+  }
+  return lines;
+}
+
+std::vector<Json> sample_lines(const FinishedCell& cell, const FinishedCell& dense,
+                               const Catalogue& catalogue) {
+  const Metric& headline = catalogue.metric(cell.metrics.at(0));
+  std::vector<Json> lines;
+  for (size_t i = 0; i < cell.outcome.samples.size(); ++i) {
+    const Outcome &sample = cell.outcome.samples[i], &reference = dense.outcome.samples[i];
+    Json line{
+        {"id", sample.id},
+        {"run", cell.cell->id},
+        {"task", cell.cell->task.name},
+        {"method", cell.method},
+        {"metric", printed_name(headline, cell)},
+        {"prediction", prediction(sample)},
+        {"answers", sample.answers.empty() ? Json(sample.labels) : Json(sample.answers)},
+        {"dense_prediction", prediction(reference)},
+        {"first_difference", first_difference(sample, reference)},
+        {"n_tokens", sample.end.tokens},
+        {"cache_bytes", sample.end.cache_bytes()},
+        {"compress_events", sample.compress_events},
+        {"first_scored_after_compress", sample.first_scored_after_compress},
+        {"timing", {{"prefill_s", sample.timing.prefill_s}, {"decode_s", sample.timing.decode_s}}}};
+    if (sample.labels.size() > kMostShown) line.erase("answers");
+    if (sample.is_nan) line["nan"] = sample.nan_where;
+    put(line, "score", score(headline, sample, &reference));
+    put(line, "dense_score", score(headline, reference, &reference));
+    lines.push_back(std::move(line));
+  }
+  return lines;
+}
+
+std::vector<Json> all_result_lines(const Experiment& experiment,
+                                   const std::vector<FinishedCell>& cells,
+                                   const Catalogue& catalogue) {
+  return all_lines(experiment, cells, catalogue, result_lines);
+}
+
+std::vector<Json> all_sample_lines(const Experiment& experiment,
+                                   const std::vector<FinishedCell>& cells,
+                                   const Catalogue& catalogue) {
+  return all_lines(experiment, cells, catalogue, sample_lines);
+}
+
+std::string json_lines(const std::vector<Json>& lines) {
+  std::string text;
+  for (const Json& line : lines) text += line.dump() + "\n";
+  return text;
+}
+
+}  // namespace kvlab

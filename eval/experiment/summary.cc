@@ -1,0 +1,167 @@
+#include "eval/experiment/summary.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+
+#include "core/error.h"
+#include "eval/text_table.h"
+
+namespace kvlab {
+namespace {
+
+/// Four digits that mean something.
+std::string digits(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, std::abs(value) >= 1e4 ? "%.0f" : "%.4g", value);
+  return text;
+}
+
+std::string signed_digits(double value) { return (value >= 0 ? "+" : "") + digits(value); }
+
+std::string question(const FinishedCell& cell) {
+  Json json = describe(*cell.cell);
+  json.erase("method");
+  return canonical(json);
+}
+
+std::string task_title(const TaskSpec& task) {
+  std::string given;
+  for (const auto& [key, value] : task.params.items()) {
+    if (value.is_null() || value == "" || key == "protocol") continue;
+    given += (given.empty() ? "" : ", ") + key + " " +
+             (value.is_string() ? value.get<std::string>() : canonical(value));
+  }
+  return task.name + (given.empty() ? "" : " (" + given + ")");
+}
+
+std::string heading(const FinishedCell& cell) {
+  const Cell& c = *cell.cell;
+  const int64_t chunk = cell.facts.prefill_chunk;
+  const std::string model = c.model.value("builtin", c.model.value("path", std::string("model")));
+  return "## " + task_title(c.task) + "\n\n" + model + ", " + cell.outcome.dtype + " · " +
+         cell.facts.protocol + " · " + cell.facts.read_policy + " · prefill " +
+         (chunk == 0 ? "in one pass" : "in chunks of " + std::to_string(chunk)) +
+         (c.matrix.query_aware ? " · query in the prefill" : "") + " · seed " +
+         std::to_string(c.seed) + " · " + std::to_string(cell.outcome.samples.size()) +
+         " samples\n\n";
+}
+
+/// One row's numbers, each by its metric.
+class Row {
+ public:
+  Row(const FinishedCell& cell, const FinishedCell& dense, const Catalogue& catalogue)
+      : cell_(cell), dense_(dense), catalogue_(catalogue) {}
+
+  std::optional<Estimate> get(const std::string& name) const {
+    return estimate(catalogue_.metric(name), cell_.outcome, dense_.outcome, cell_.cell->is_dense,
+                    {.resamples = 2000, .seed = cell_.cell->seed});
+  }
+  std::string value(const std::string& name) const {
+    const auto got = get(name);
+    if (!got) return "–";
+    if (catalogue_.metric(name).unit == "byte") return readable_bytes(got->value);
+    std::string text = digits(got->value);
+    if (got->units > 1 && got->interval.se > 0) text += " ± " + digits(half(got->interval));
+    return text;
+  }
+  std::string delta(const std::string& name) const {
+    const auto got = get(name);
+    if (!got || !got->delta) return "–";
+    std::string text = signed_digits(*got->delta);
+    if (got->delta_interval && got->delta_interval->se > 0) {
+      text += " [" + signed_digits(got->delta_interval->low) + ", " +
+              signed_digits(got->delta_interval->high) + "]";
+    }
+    return text;
+  }
+  /// A difference that feeding alone could have made is no difference.
+  std::string against_noise(const std::string& name) const {
+    const auto got = get(name), noise = get("noise_floor");
+    if (!got || cell_.cell->is_dense) return "–";
+    return noise && std::abs(got->value) <= noise->value ? "≤ noise" : value(name);
+  }
+  std::string times(const std::string& name) const {
+    const auto got = get(name);
+    if (cell_.cell->is_dense) return "1x";
+    if (!got || !got->dense || *got->dense <= 0) return "–";
+    return digits(got->value / *got->dense) + "x";
+  }
+
+ private:
+  static double half(const Interval& interval) { return (interval.high - interval.low) / 2; }
+  const FinishedCell &cell_, &dense_;
+  const Catalogue& catalogue_;
+};
+
+bool has_metric(const FinishedCell& cell, std::string_view name) {
+  return std::find(cell.metrics.begin(), cell.metrics.end(), name) != cell.metrics.end();
+}
+
+TextTable table(const std::vector<const FinishedCell*>& cells, const Catalogue& catalogue) {
+  const FinishedCell& dense = *cells[0];
+  const std::string headline = dense.metrics.at(0);
+  const bool has_noise = has_metric(dense, "noise_floor");
+  const std::string second = dense.metrics.size() > 1 ? dense.metrics[1] : headline;
+  TextTable table{{"method", headline + dense.protocol_suffix, "Δ to dense", second, "cr",
+                   "bits/element", "cache", "prefill tok/s", "decode tok/s", "vs_dense"}};
+  for (const FinishedCell* cell : cells) {
+    const Row row(*cell, dense, catalogue);
+    const bool decodes = row.get("decode_tok_s").has_value();
+    const int64_t nan = cell->outcome.nan_samples();
+    table.add({cell->method + (nan > 0 ? " (" + std::to_string(nan) + " samples NaN)" : ""),
+               row.value(headline), row.delta(headline),
+               has_noise ? row.against_noise(second) : row.value(second), row.value("cr"),
+               row.value("bits_per_element"), row.value("cache_bytes"), row.value("prefill_tok_s"),
+               row.value("decode_tok_s"), row.times(decodes ? "decode_tok_s" : "prefill_tok_s")});
+  }
+  return table;
+}
+
+/// Differences inside one table, or nothing.
+std::string mixed_note(const std::vector<const FinishedCell*>& cells, bool allow_mixed) {
+  std::string note;
+  for (const FinishedCell* cell : cells) {
+    try {
+      check_comparable(cell->facts, cells[0]->facts, cell->method, cells[0]->method);
+    } catch (const Error& error) {
+      if (!allow_mixed) throw;
+      note += "\nMixed: " + std::string(error.message()) + "\n";
+    }
+  }
+  return note;
+}
+
+}  // namespace
+
+std::string readable_bytes(double bytes) {
+  constexpr std::array<const char*, 5> kUnits = {"B", "KiB", "MiB", "GiB", "TiB"};
+  size_t unit = 0;
+  while (std::abs(bytes) >= 1024 && unit + 1 < kUnits.size()) {
+    bytes /= 1024;
+    ++unit;
+  }
+  return digits(bytes) + " " + kUnits[unit];
+}
+
+std::string summary_markdown(const std::string& title, const std::vector<FinishedCell>& cells,
+                             const Catalogue& catalogue, bool allow_mixed) {
+  std::vector<std::string> order;  // of questions, as they came
+  std::map<std::string, std::vector<const FinishedCell*>> by_question;
+  for (const FinishedCell& cell : cells) {
+    const std::string key = question(cell);
+    if (!by_question.contains(key)) order.push_back(key);
+    by_question[key].push_back(&cell);
+  }
+  std::string text = "# " + title + "\n";
+  for (const std::string& key : order) {
+    const auto& rows = by_question.at(key);
+    if (!rows[0]->cell->is_dense) continue;  // not finished: nothing to compare with yet
+    text += "\n" + heading(*rows[0]) + table(rows, catalogue).markdown() +
+            mixed_note(rows, allow_mixed);
+  }
+  return text;
+}
+
+}  // namespace kvlab

@@ -1,0 +1,19 @@
+#pragma once
+// Tables for people: one per question (model, task, matrix, seed), a method per row, dense first.
+
+#include <string>
+#include <vector>
+
+#include "eval/experiment/report.h"
+
+namespace kvlab {
+
+/// Markdown.  E_INCOMPARABLE when cells of one table were made from other files or another dtype,
+/// unless `allow_mixed`; then a note under the table says what differs.
+std::string summary_markdown(const std::string& title, const std::vector<FinishedCell>& cells,
+                             const Catalogue& catalogue, bool allow_mixed);
+
+/// "1.25 MiB"
+std::string readable_bytes(double bytes);
+
+}  // namespace kvlab

@@ -1,0 +1,108 @@
+#include "eval/metric.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+
+namespace kvlab {
+namespace {
+
+struct Pairs {
+  std::vector<Share> cell, dense;
+};
+
+void append(std::vector<Share>& all, const std::vector<Share>& more) {
+  all.insert(all.end(), more.begin(), more.end());
+}
+
+Pairs paired_shares(const Metric& metric, const CellOutcome& cell, const CellOutcome& dense) {
+  KVLAB_CHECK(cell.samples.size() == dense.samples.size());
+  Pairs pairs;
+  for (size_t i = 0; i < cell.samples.size(); ++i) {
+    const Outcome &sample = cell.samples[i], &reference = dense.samples[i];
+    if (sample.is_nan || reference.is_nan) continue;
+    append(pairs.cell, metric.shares(sample, &reference));
+    append(pairs.dense, metric.shares(reference, &reference));
+  }
+  return pairs;
+}
+
+bool zero_or_one(const std::vector<Share>& shares) {
+  return std::all_of(shares.begin(), shares.end(), [](const Share& share) {
+    return share.weight == 1 && (share.sum == 0 || share.sum == 1);
+  });
+}
+
+double mcnemar_of(const Pairs& pairs) {
+  int64_t worse = 0, better = 0;
+  for (size_t i = 0; i < pairs.cell.size(); ++i) {
+    if (pairs.cell[i].sum < pairs.dense[i].sum) ++worse;
+    if (pairs.cell[i].sum > pairs.dense[i].sum) ++better;
+  }
+  return mcnemar(better, worse);
+}
+
+void compare(Estimate& estimate, double dense) {
+  estimate.dense = dense;
+  estimate.delta = estimate.value - dense;
+}
+
+std::optional<Estimate> estimate_ratio(const Metric& metric, const Pairs& pairs, bool is_dense,
+                                       const Bootstrap& options) {
+  if (pairs.cell.empty()) return std::nullopt;
+  const auto value = [&](const std::vector<Share>& shares) {
+    const double ratio = pooled(shares);
+    return metric.finish == nullptr ? ratio : metric.finish(ratio);
+  };
+  Estimate estimate{.value = value(pairs.cell), .units = static_cast<int64_t>(pairs.cell.size())};
+  if (estimate.units > 1) estimate.interval = bootstrap(pairs.cell, options, metric.finish);
+  // Shares that pair up unit for unit: sizes of a cache may have another number of them.
+  if (is_dense || pairs.dense.size() != pairs.cell.size()) return estimate;
+  compare(estimate, value(pairs.dense));
+  if (estimate.units > 1) {
+    estimate.delta_interval = bootstrap_difference(pairs.cell, pairs.dense, options, metric.finish);
+  }
+  if (zero_or_one(pairs.cell) && zero_or_one(pairs.dense)) estimate.p = mcnemar_of(pairs);
+  return estimate;
+}
+
+}  // namespace
+
+std::string_view name_of(Better better) {
+  switch (better) {
+    case Better::higher:
+      return "higher";
+    case Better::lower:
+      return "lower";
+    case Better::neither:
+      break;
+  }
+  return "neither";
+}
+
+std::vector<Share> token_blocks(const std::vector<double>& values) {
+  constexpr size_t kBlock = 512;
+  std::vector<Share> blocks;
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (i % kBlock == 0) blocks.push_back({0, 0});
+    blocks.back().sum += values[i];
+    blocks.back().weight += 1;
+  }
+  return blocks;
+}
+
+std::optional<Estimate> estimate(const Metric& metric, const CellOutcome& cell,
+                                 const CellOutcome& dense, bool is_dense,
+                                 const Bootstrap& options) {
+  if (metric.shares) {
+    return estimate_ratio(metric, paired_shares(metric, cell, dense), is_dense, options);
+  }
+  const std::optional<double> value = metric.value(cell);
+  if (!value) return std::nullopt;
+  Estimate estimate{.value = *value};
+  const std::optional<double> reference = metric.value(dense);
+  if (!is_dense && reference) compare(estimate, *reference);
+  return estimate;
+}
+
+}  // namespace kvlab

@@ -1,0 +1,55 @@
+#pragma once
+// A number that a result is judged by.  A metric is a plain value in the catalogue; a folder of
+// eval/metrics/ adds a family of them.
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/types.h"
+#include "eval/outcome.h"
+#include "eval/statistics.h"
+
+namespace kvlab {
+
+enum class Better : u8 { higher, lower, neither };
+std::string_view name_of(Better better);
+
+/// Exactly one of `shares` and `value` is set.
+struct Metric {
+  std::string name{}, unit{}, doc{};
+  Better better = Better::neither;
+  bool always = false;   // printed for every task; the others where a task asks for them
+  bool timing = false;   // read from the clock or the process: differs from run to run
+  bool in_name = false;  // the protocol's suffix belongs to the printed name (ppl_disjoint2048)
+  /// What one sample adds; the value is finish(sum of sums / sum of weights), its interval comes
+  /// from resampling the shares.  `dense`: the same sample with the dense cache; null where that
+  /// run has none.  Empty: the sample says nothing about this metric.
+  std::function<std::vector<Share>(const Outcome& sample, const Outcome* dense)> shares{};
+  Finish finish = nullptr;
+  /// For what is no ratio of sums: percentiles, maxima.
+  std::function<std::optional<double>(const CellOutcome& cell)> value{};
+};
+
+/// Shares of consecutive tokens, 512 to a unit: neighbouring tokens are not independent.
+std::vector<Share> token_blocks(const std::vector<double>& values);
+
+/// A metric of one cell.
+struct Estimate {
+  double value = 0;
+  int64_t units = 0;  // resampled ones; 0: no interval
+  Interval interval{};
+  // Against the dense run of the same samples; absent for the dense run itself.
+  std::optional<double> dense{}, delta{};
+  std::optional<Interval> delta_interval{};
+  std::optional<double> p{};  // exact McNemar, where every unit scores 0 or 1
+};
+
+/// Nothing when the cell has nothing to say.  Samples that met NaN, in either run, are left out.
+std::optional<Estimate> estimate(const Metric& metric, const CellOutcome& cell,
+                                 const CellOutcome& dense, bool is_dense, const Bootstrap& options);
+
+}  // namespace kvlab

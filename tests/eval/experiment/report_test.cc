@@ -1,0 +1,183 @@
+// Results, samples and tables of cells whose outcomes are made up.
+
+#include "eval/experiment/report.h"
+
+#include <gmock/gmock.h>
+
+#include "eval/experiment/summary.h"
+#include "tests/support/refusal.h"
+
+namespace kvlab {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+using testing::SizeIs;
+
+class Report : public testing::Test {
+ protected:
+  Report() {
+    registry_.add(Method{.name = "dense", .summary = "as it is"});
+    registry_.add(
+        Method{.name = "bits",
+               .summary = "test",
+               .schema = R"({"bits": {"type": "integer", "default": 4, "doc": "test"}})"});
+    const Json config{{"schema", "kvlab-config/1"},
+                      {"seed", 7},
+                      {"model", {{"builtin", "recall2"}}},
+                      {"tasks", {{{"builtin", "mqar"}, {"samples", 2}}}},
+                      {"methods", {{{"name", "bits"}, {"params", {{"bits", 2}}}}}}};
+    experiment_ = parse_experiment(config, {}, registry_, catalogue());
+    cells_ = {finished(0, {1, 1}, 4000), finished(1, {1, 9}, 1000)};
+  }
+
+  /// Two samples of one label each, predicted right where `predicted` is 1.
+  FinishedCell finished(size_t place, std::vector<int32_t> predicted, int64_t bytes) {
+    FinishedCell cell{.cell = &experiment_.cells[place],
+                      .method = method_title(experiment_.cells[place].method, registry_),
+                      .metrics = {"acc", "nll"},
+                      .facts = {.protocol = "decode", .read_policy = "raw_chunk"}};
+    cell.outcome.dtype = "float32";
+    for (const int32_t token : predicted) {
+      Outcome sample{.id = "s", .nll = {0.5}, .labels = {1}, .predicted = {token}, .recall = {0}};
+      sample.end = {
+          .tokens = 100, .payload = bytes, .committed = bytes, .dense = 4000, .dense_run = 8000};
+      sample.timing = {.prefill_s = 0.5, .prefill_tokens = 100, .decode_s = 1, .decode_tokens = 10};
+      cell.outcome.samples.push_back(sample);
+    }
+    return cell;
+  }
+
+  Json line(size_t place, const std::string& metric) {
+    for (const Json& one : result_lines(cells_[place], cells_[0], catalogue())) {
+      if (one.at("metric") == metric) return one;
+    }
+    return {};
+  }
+
+  Registry registry_;
+  Experiment experiment_;
+  std::vector<FinishedCell> cells_;
+};
+
+TEST_F(Report, ALineSaysWhatWasMeasuredOnWhat) {
+  const Json acc = line(1, "acc");
+  EXPECT_EQ(acc.at("schema"), "kvlab/1");
+  EXPECT_EQ(acc.at("run"), experiment_.cells[1].id);
+  EXPECT_EQ(acc.at("method"), "bits");
+  EXPECT_EQ(acc.at("params"), (Json{{"bits", 2}}));
+  EXPECT_EQ(acc.at("task"), "mqar");
+  EXPECT_EQ(acc.at("value"), 0.5);
+  EXPECT_EQ(acc.at("unit"), "fraction");
+  EXPECT_EQ(acc.at("better"), "higher");
+  EXPECT_EQ(acc.at("n"), 2);
+  EXPECT_EQ(acc.at("dense"), 1.0);
+  EXPECT_EQ(acc.at("delta"), -0.5);
+  EXPECT_EQ(acc.at("cr"), 4.0);
+  EXPECT_EQ(acc.at("bits_per_element"), 4.0);
+  EXPECT_EQ(acc.at("seed"), 7);
+  EXPECT_EQ(acc.at("context"), 100);
+  EXPECT_THAT(acc.at("ci"), SizeIs(2));
+  EXPECT_THAT(acc.at("delta_ci"), SizeIs(2));
+}
+
+TEST_F(Report, DenseHasNoDifferenceToItself) {
+  EXPECT_FALSE(line(0, "acc").contains("delta"));
+  EXPECT_EQ(line(0, "acc").at("value"), 1.0);
+}
+
+TEST_F(Report, OnlyTimingLinesVary) {
+  EXPECT_EQ(line(1, "decode_tok_s").at("timing"), true);
+  const auto before = result_lines(cells_[1], cells_[0], catalogue());
+  for (Outcome& sample : cells_[1].outcome.samples) sample.timing.decode_s *= 3;
+  const auto after = result_lines(cells_[1], cells_[0], catalogue());
+  ASSERT_EQ(before.size(), after.size());
+  int changed = 0;
+  for (size_t i = 0; i < before.size(); ++i) {
+    if (before[i] == after[i]) continue;
+    ++changed;
+    EXPECT_TRUE(before[i].contains("timing")) << before[i];
+  }
+  EXPECT_GT(changed, 0);
+}
+
+TEST_F(Report, SamplesNameWhatWasAnsweredAndWhatDenseAnswered) {
+  const auto samples = sample_lines(cells_[1], cells_[0], catalogue());
+  ASSERT_THAT(samples, SizeIs(2));
+  EXPECT_EQ(samples[1].at("prediction"), Json({9}));
+  EXPECT_EQ(samples[1].at("dense_prediction"), Json({1}));
+  EXPECT_EQ(samples[1].at("answers"), Json({1}));
+  EXPECT_EQ(samples[1].at("score"), 0.0);
+  EXPECT_EQ(samples[1].at("dense_score"), 1.0);
+  EXPECT_EQ(samples[0].at("first_difference"), -1);
+  EXPECT_EQ(samples[1].at("first_difference"), 0);
+}
+
+TEST_F(Report, ANaNSampleIsCountedAndInNoMean) {
+  cells_[1].outcome.samples[1].is_nan = true;
+  cells_[1].outcome.samples[1].nan_where = "position 3";
+  EXPECT_EQ(line(1, "acc").at("value"), 1.0);
+  EXPECT_EQ(line(1, "acc").at("nan_samples"), 1);
+  EXPECT_EQ(sample_lines(cells_[1], cells_[0], catalogue())[1].at("nan"), "position 3");
+}
+
+TEST_F(Report, ACellIsReadBackAsItWas) {
+  const Json written = to_json(cells_[1]);
+  const FinishedCell read = finished_from(parse_json(written.dump(), "test"), experiment_.cells[1]);
+  EXPECT_EQ(to_json(read), written);
+  EXPECT_REFUSED("E_FORMAT", "is of", finished_from(written, experiment_.cells[0]));
+  Json broken = written;
+  broken["observed"].erase("samples");
+  EXPECT_REFUSED("E_FORMAT", "not what kvlab writes", finished_from(broken, experiment_.cells[1]));
+}
+
+TEST_F(Report, TablesShowDenseFirstAndSpeedBesideBytes) {
+  const std::string text = summary_markdown("test", cells_, catalogue(), false);
+  EXPECT_THAT(text, AllOf(HasSubstr("## mqar"), HasSubstr("| dense"), HasSubstr("bits(bits=2)"),
+                          HasSubstr("vs_dense"), HasSubstr("1000 B")));
+  EXPECT_LT(text.find("| dense"), text.find("| bits(bits=2)"));
+}
+
+TEST_F(Report, UnequalCellsDoNotShareATable) {
+  cells_[1].facts.data_sha = "another";
+  EXPECT_REFUSED("E_INCOMPARABLE", "data_sha \"another\" and \"\"",
+                 summary_markdown("test", cells_, catalogue(), false));
+  EXPECT_THAT(summary_markdown("test", cells_, catalogue(), true),
+              HasSubstr("Mixed: bits(bits=2) and dense differ in data_sha"));
+}
+
+TEST_F(Report, NothingIsPrintedBeforeDenseIsThere) {
+  const std::vector<FinishedCell> only{cells_[1]};
+  EXPECT_THAT(summary_markdown("test", only, catalogue(), false), Not(HasSubstr("| bits")));
+  EXPECT_TRUE(all_result_lines(experiment_, only, catalogue()).empty());
+}
+
+TEST(Comparable, EveryFieldCounts) {
+  const Comparable same{.protocol = "p", .prefill_chunk = 1};
+  const auto refuse = [&](auto change) {
+    Comparable other = same;
+    change(other);
+    return test::error_of([&] { check_comparable(same, other, "a", "b"); });
+  };
+  EXPECT_EQ(refuse([](Comparable&) {}), "no error");
+  EXPECT_THAT(refuse([](Comparable& c) { c.protocol = "q"; }), HasSubstr("protocol"));
+  EXPECT_THAT(refuse([](Comparable& c) { c.read_policy = "q"; }), HasSubstr("read_policy"));
+  EXPECT_THAT(refuse([](Comparable& c) { c.model_sha = "q"; }), HasSubstr("model_sha"));
+  EXPECT_THAT(refuse([](Comparable& c) { c.tokenizer_sha = "q"; }), HasSubstr("tokenizer_sha"));
+  EXPECT_THAT(refuse([](Comparable& c) { c.data_sha = "q"; }), HasSubstr("data_sha"));
+  EXPECT_THAT(refuse([](Comparable& c) { c.dtype = "q"; }), HasSubstr("dtype"));
+  EXPECT_THAT(refuse([](Comparable& c) { c.prefill_chunk = 2; }),
+              HasSubstr("prefill_chunk 1 and 2"));
+  EXPECT_THAT(refuse([](Comparable& c) { c.score_chunk = 2; }), HasSubstr("score_chunk"));
+}
+
+TEST(ReadableBytes, UseTheUnitThatFits) {
+  EXPECT_EQ(readable_bytes(0), "0 B");
+  EXPECT_EQ(readable_bytes(1000), "1000 B");
+  EXPECT_EQ(readable_bytes(1536), "1.5 KiB");
+  EXPECT_EQ(readable_bytes(429916160), "410 MiB");
+}
+
+}  // namespace
+}  // namespace kvlab
