@@ -11,8 +11,8 @@
 #include "core/core_tag.h"  // KVLAB_CORE_TAG, written by the build
 
 #define KVLAB_ABI_PREFIX "kvlab-abi:"
-#define KVLAB_ABI_TEXT_(x) #x
-#define KVLAB_ABI_TEXT(x) KVLAB_ABI_TEXT_(x)
+#define KVLAB_ABI_QUOTE(x) #x
+#define KVLAB_ABI_TEXT(x) KVLAB_ABI_QUOTE(x)
 
 #ifdef __clang__
 #define KVLAB_ABI_COMPILER "clang-" KVLAB_ABI_TEXT(__clang_major__)

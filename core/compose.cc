@@ -59,7 +59,7 @@ void parse_object(Specs& specs, const Json& text, const Registry& registry) {
   KVLAB_REQUIRE(artifact.is_string(), "E_CONFIG", printable(name), ": `artifact` is ",
                 printable(canonical(artifact)), ", it must be a path");
   if (name != kComposeName) return add_named(specs, name, params, artifact, registry);
-  KVLAB_REQUIRE(artifact == "", "E_CONFIG",
+  KVLAB_REQUIRE(artifact.get_ref<const std::string&>().empty(), "E_CONFIG",
                 "compose: `artifact` belongs to one of the stages, not to all");
   parse_stages(specs, params, registry);
 }

@@ -152,14 +152,15 @@ void check_operand(const Site& site, const Site& source, const Operand& operand,
     complain("its ", what, " are scaled by `", operand.row_scale, "`, which is no column");
 }
 
+/// The site whose rows this one reads, usually itself.
 const Site& source_of(const std::vector<Site>& sites, const Site& site, const Complaint& complain) {
   const int rows_of = site.layout.rows_of;
-  if (rows_of < 0) return site;
-  const bool is_below = rows_of < site.index && sites[static_cast<size_t>(rows_of)].stores();
-  if (!is_below || !site.layout.streams.empty() || !site.layout.columns.empty())
+  const Site& source = sites[static_cast<size_t>(rows_of < 0 ? site.index : rows_of)];
+  if (rows_of >= 0 &&
+      (!source.stores() || !site.layout.streams.empty() || !site.layout.columns.empty()))
     complain("reads the rows of layer ", rows_of,
              "; that must be a layer below which stores rows, and this one must store none");
-  return sites[static_cast<size_t>(rows_of)];
+  return source;
 }
 
 void check_layout(const std::vector<Site>& sites, const Site& site) {
@@ -167,6 +168,8 @@ void check_layout(const std::vector<Site>& sites, const Site& site) {
   check_streams(site, complain);
   if (site.layout.halo < 0 || (site.layout.halo > 0 && !site.layout.rebuilds))
     complain("a halo of ", site.layout.halo, " rows needs a layout that rebuilds");
+  if (site.layout.rows_of >= site.index)
+    complain("reads the rows of layer ", site.layout.rows_of, ", it must be one below");
   const Site& source = source_of(sites, site, complain);
   if (site.layer->kind == Layer::Kind::tap || site.layout.rebuilds) return;
   check_operand(site, source, site.layout.key, site.layer->head_dim, "keys", complain);

@@ -29,7 +29,7 @@ inline constexpr uint32_t kPluginMagic = 0x6b766c31;  // "kvl1"
 /// KVLAB_ABI_TAG of the running library.
 extern const char* const kPluginAbi;
 #define KVLAB_PLUGIN(register_function) \
-  {::kvlab::kPluginMagic, sizeof(::kvlab::Plugin), KVLAB_ABI_TAG, &register_function}
+  {::kvlab::kPluginMagic, sizeof(::kvlab::Plugin), KVLAB_ABI_TAG, &(register_function)}
 
 /// Opens `path` and lets it register itself; the object stays open for the life of the process.
 /// E_PLUGIN: cannot be opened, another ABI (both tags named; found before any code of it runs), no

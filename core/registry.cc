@@ -15,7 +15,7 @@ bool is_name(std::string_view name) {
 }
 
 template <class Entries, class T>
-void add_to(Entries& entries, T&& value, std::string_view kind) {
+void add_to(Entries& entries, T value, std::string_view kind) {
   KVLAB_REQUIRE(is_name(value.name), "E_CONFIG", kind, " `", printable(value.name),
                 "`: a name is a lower-case letter and then letters, digits and `_`");
   KVLAB_REQUIRE(value.name != kComposeName, "E_CONFIG", kind, " `", value.name,
@@ -24,7 +24,7 @@ void add_to(Entries& entries, T&& value, std::string_view kind) {
                 "` is already registered; give this one another name");
   Schema schema = Schema::parse(value.schema, value.name);
   std::string name = value.name;
-  entries.try_emplace(std::move(name), std::forward<T>(value), std::move(schema));
+  entries.try_emplace(std::move(name), std::move(value), std::move(schema));
 }
 
 template <class Entries>

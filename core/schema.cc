@@ -149,7 +149,7 @@ Json complete_object(const std::vector<Parameter>& parameters, const Json& given
 std::vector<std::string> parse_types(const Json& value, const Place& place) {
   std::vector<std::string> types;
   for (const Json& type : value.is_array() ? value : Json::array({value})) {
-    if (!type.is_string() || std::ranges::find(kTypes, type) == kTypes.end())
+    if (std::ranges::none_of(kTypes, [&](std::string_view known) { return type == known; }))
       refuse(place, "type " + shown(type) + " is not one of integer, number, boolean, string, " +
                         "object, array, null");
     types.push_back(type);

@@ -65,7 +65,7 @@ struct Methods {
     registry.add(Method{.name = "dense", .capabilities = [](const kvlab::Setup&) {
                           return Capabilities{.exact = true, .position_free = false};
                         }});
-    const auto codec = [&](const char* name, Encoded encoded) {
+    const auto codec = [&](const char* name, const Encoded& encoded) {
       registry.add(Codec{
           .name = name,
           .schema = R"({"bits": {"type": "integer", "default": 4, "maximum": 8, "doc": "d"}})",
@@ -74,24 +74,24 @@ struct Methods {
     codec("rows", {.planes = {{.row_bytes = 8}}});
     codec("tiles", {.planes = {{.tile_bytes = 64}}, .tile_tokens = 32, .row_wise = false});
   }
-  void add(const char* name, Capabilities capabilities, Stages stages = {}) {
+  void add(const char* name, const Capabilities& capabilities, const Stages& stages = {}) {
     registry.add(Method{.name = name,
                         .schema = R"({"n": {"type": "integer", "default": 1, "doc": "d"}})",
                         .capabilities = [=](const kvlab::Setup&) { return capabilities; },
                         .stages = [=](const kvlab::Setup&) { return stages; }});
   }
   void project(const char* name, std::function<Layout(int)> layout,
-               Capabilities capabilities = {}) {
+               const Capabilities& capabilities = {}) {
     add(name, capabilities, {.project = std::make_shared<TestProject>(std::move(layout))});
   }
   void project(const char* name, const Layout& layout, const Capabilities& capabilities = {}) {
     project(name, [layout](int) { return layout; }, capabilities);
   }
-  void select(const char* name, Selection selection, Capabilities capabilities = {}) {
+  void select(const char* name, Selection selection, const Capabilities& capabilities = {}) {
     add(name, capabilities, {.select = std::make_shared<TestSelect>(std::move(selection))});
   }
   void encode(const char* name, Encode encode, const char* codec = "rows", const char* params = "",
-              Capabilities capabilities = {}) {
+              const Capabilities& capabilities = {}) {
     encode.stream = [=](int, const StreamSpec&) {
       return Encoding{.codec = codec, .params = params};
     };
@@ -602,7 +602,7 @@ TEST(ComposeRules, ALayoutAgreesWithItselfAndItsLayer) {
   EXPECT_THAT(refusal([](Layout& l) { l.halo = 1; }),
               EndsWith("a halo of 1 rows needs a layout that rebuilds"));
   EXPECT_THAT(refusal([](Layout& l) { l = {.rows_of = 1, .rebuilds = true}; }),
-              HasSubstr("reads the rows of layer 1; that must be a layer below"));
+              HasSubstr("reads the rows of layer 1, it must be one below"));
   EXPECT_THAT(refusal([](Layout& l) { l.rows_of = 0; }), EndsWith("and this one must store none"));
   float up[kHeads * kDim * 16] = {};
   EXPECT_EQ(refusal([&](Layout& l) { l.key.up = dense_view(up, Dtype::f32, {kHeads, kDim, 16}); }),
