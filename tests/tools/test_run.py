@@ -9,17 +9,20 @@ from pathlib import Path
 
 import pytest
 
-# python3: makes an environment, and answers the two questions ./run asks of it.
+# python3: makes an environment, is new enough, has all modules, and runs scripts with arguments.
 PYTHON = """#!/bin/bash
 echo "python3 $*" >>"$CALLS"
 case "$*" in
-  -c*) exit 0 ;;
-  -) cat >/dev/null ;;
   '-m venv'*)
     mkdir -p "$3/bin" "$3/lib/python3.11/site-packages"
     for tool in python3 cmake ninja ctest; do cp "$TOOLS/$tool" "$3/bin/"; done ;;
-  '-m pip'*) [[ ! -e $BREAK_PIP ]] || { echo 'ERROR: connection broken'; exit 1; } ;;
+  '-m pip'*)
+    [[ -e $BREAK_PIP && $* == *$(<"$BREAK_PIP") ]] || exit 0
+    echo 'ERROR: connection broken'; exit 1 ;;
   '-m pytest'*) echo '1 passed in 0.01s'; exit "${PYTEST_CODE-0}" ;;
+  -c*) exit 0 ;;
+  '- '*) exec /usr/bin/python3 "$@" ;;
+  -) cat >/dev/null ;;
 esac
 """
 CMAKE = """#!/bin/bash
@@ -111,14 +114,15 @@ def checkout(tmp_path, repository):
 
 
 def installs(calls):
-    return [c.split("requirements/")[1] for c in calls if " -m pip " in c]
+    """What pip was asked to install: "run.batch0" are the first of run.txt."""
+    return [c.split(".kvlab/")[1] for c in calls if " -m pip " in c]
 
 
 def test_the_first_call_sets_up_and_passes_its_arguments_on(checkout):
     first = checkout.run("eval", "a b.json", "--json")
     calls = checkout.calls()
     assert (first.returncode, first.out) == (0, "out\n")  # all else goes to stderr
-    assert installs(calls) == ["pip.txt", "run.txt"]
+    assert installs(calls) == ["pip.batch0", "run.batch0"]
     assert calls[-2:] == [
         "ninja -C build/release kvlab_product",
         f"kvlab eval a b.json --json in {checkout.root}",
@@ -155,7 +159,7 @@ def test_a_broken_download_is_tried_again_by_the_next_call(checkout):
     checkout.break_pip.unlink()
     checkout.calls()
     assert checkout.run("info").returncode == 0
-    assert installs(checkout.calls()) == ["pip.txt", "run.txt"]
+    assert installs(checkout.calls()) == ["pip.batch0", "run.batch0"]
 
 
 def test_a_broken_build_shows_the_compilers_words_and_runs_nothing(checkout):
@@ -173,22 +177,55 @@ def test_changed_pins_are_installed_and_changed_presets_configured(checkout):
     (checkout.root / "CMakePresets.json").write_text("{ }")
     checkout.run("info")
     calls = checkout.calls()
-    assert installs(calls) == ["run.txt"]
+    assert installs(calls) == ["run.batch0"]
     assert "cmake --preset release" in calls
 
 
-def test_an_interrupted_setup_and_a_moved_checkout_start_over(checkout):
+def test_many_packages_are_installed_in_batches_that_stay(checkout):
+    pins = "".join(f"p{i}==1 \\\n    --hash=sha256:0\n" for i in range(13))
+    (checkout.root / "tools/requirements/run.txt").write_text(f"# comment\n{pins}")
+    checkout.break_pip.write_text("run.batch2")
+    assert checkout.run("info").returncode == 91
+    first, second, third = ("run.batch0", "run.batch1", "run.batch2")
+    assert installs(checkout.calls()) == ["pip.batch0", first, second, third]
+    last = (checkout.root / ".venv/.kvlab" / third).read_text()
+    assert last == "p12==1 \\\n    --hash=sha256:0\n"
+
+
+def test_a_package_that_was_interrupted_half_way_is_installed_again(checkout):
+    checkout.run("info")
+    (checkout.root / ".venv/.kvlab/run.txt").unlink()
+    site = checkout.root / ".venv/lib/python3.11/site-packages"
+    for package, files in {"half": ["METADATA"], "whole": ["METADATA", "RECORD"]}.items():
+        (site / f"{package}-1.dist-info").mkdir()
+        for file in files:
+            (site / f"{package}-1.dist-info" / file).touch()
+    checkout.run("info")
+    assert [p.name for p in site.glob("*.dist-info")] == ["whole-1.dist-info"]
+
+
+def test_an_interrupted_setup_starts_over(checkout):
     checkout.run("info")
     (checkout.root / ".venv/.kvlab/place").unlink()  # written last
     checkout.calls()
     assert checkout.run("info").returncode == 0
     assert any(c.startswith("python3 -m venv") for c in checkout.calls())
 
+
+def test_a_moved_checkout_keeps_its_packages(checkout):
+    checkout.run("info")
+    script = checkout.root / ".venv/bin/script"
+    script.write_text(f"#!{checkout.root}/.venv/bin/python3\n")
+    checkout.calls()
     moved = checkout.root.with_name("moved")
     checkout.root.rename(moved)
     checkout.root = moved
-    assert "making it again" in checkout.run("info").err
-    assert any(c.startswith("python3 -m venv") for c in checkout.calls())
+    assert "has moved" in checkout.run("info").err
+    calls = checkout.calls()
+    assert installs(calls) == []
+    assert "cmake --preset release" in calls
+    assert (moved / ".venv/bin/script").read_text() == f"#!{moved}/.venv/bin/python3\n"
+    assert checkout.run("info").err == ""
 
 
 def test_an_environment_of_the_users_own_is_used_as_it_is(checkout):
@@ -259,7 +296,7 @@ def test_who_may_not_install_is_told_the_one_line(repository):
 def test_tests_run_both_runners_and_return_the_worse_code(checkout):
     assert checkout.run("test").returncode == 0
     calls = checkout.calls()
-    assert installs(calls) == ["pip.txt", "run.txt", "test.txt"]
+    assert installs(calls) == ["pip.batch0", "run.batch0", "test.batch0"]
     assert "ninja -C build/release all" in calls
     assert checkout.run("test", CTEST_CODE=8).returncode == 8
     both = checkout.run("test", PYTEST_CODE=1)
