@@ -36,8 +36,7 @@ target_compile_definitions(torch_cpu INTERFACE AT_PER_OPERATOR_HEADERS)
 target_link_libraries(torch_cpu INTERFACE kvlab_libtorch_cpu kvlab_libc10)
 
 if(KVLAB_PYTHON)
-  execute_process(COMMAND ${Python_EXECUTABLE} -m pybind11 --cmakedir
-    OUTPUT_VARIABLE pybind11_DIR OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+  set(pybind11_DIR ${KVLAB_SITE_PACKAGES}/pybind11/share/cmake/pybind11)
   set(PYBIND11_FINDPYTHON ON)
   find_package(pybind11 3.1 REQUIRED)
 endif()

@@ -170,6 +170,14 @@ def test_a_broken_build_shows_the_compilers_words_and_runs_nothing(checkout):
     assert not any(c.startswith("kvlab") for c in checkout.calls())
 
 
+def test_a_path_with_a_space_is_refused_before_anything_is_done(checkout):
+    checkout.root = checkout.root.rename(checkout.root.with_name("a folder"))
+    refused = checkout.run("info")
+    assert refused.returncode == 92
+    assert "no path with a space" in refused.err
+    assert checkout.calls() == []
+
+
 def test_changed_pins_are_installed_and_changed_presets_configured(checkout):
     checkout.run("info")
     checkout.calls()
