@@ -1,4 +1,4 @@
-// What libkvlab_cuda.so says of itself and of the machine's devices.
+// What libkvlab_cuda.so says of itself and of the devices of the machine.
 
 #include <cuda_runtime_api.h>
 
