@@ -4,11 +4,9 @@
 // token and ten thousand.  What each call needs, changes and promises: core/README.md, "Lifecycle".
 
 #include <cstdint>
-#include <filesystem>
 #include <memory>
-#include <string>
+#include <span>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "core/chunk.h"
@@ -46,12 +44,9 @@ struct Bytes {
   bool operator==(const Bytes&) const = default;
 };
 
-/// Rows outside a cache: a manifest (JSON: identity, range, lists) and packed tensors.
-struct Rows {
-  std::string manifest{};
-  std::vector<std::pair<std::string, TensorView>> tensors{};
-  std::shared_ptr<void> owner{};
-};
+namespace cache {
+struct Impl;
+}
 
 class Cache {
  public:
@@ -84,15 +79,6 @@ class Cache {
   double storing_seconds() const;
   std::vector<int64_t> live_rows(int layer, SeqId sequence) const;  // per list
 
-  Rows export_rows(SeqId sequence, Range positions) const;
-  void import_rows(SeqId sequence, const Rows& rows, int64_t at);
-  void save(SeqId sequence, const std::filesystem::path& path) const;
-  SeqId load(const std::filesystem::path& path);
-
-  /// Decoded keys before RoPE [n, Hkv, d] and values [n, Hkv, dv], float32, of the positions of a
-  /// range; rows that were dropped are E_POSITION.
-  void materialise(int layer, SeqId sequence, Range positions, TensorView keys_pre_rope,
-                   TensorView values) const;
   /// The positions a list still holds, ascending.
   std::vector<int32_t> positions(int layer, SeqId sequence, int list) const;
 
@@ -103,12 +89,11 @@ class Cache {
 
   const ModelShape& shape() const;
   const Composition& composition() const;
-  /// Model, method, parameters, format version: what rows must share to be exchanged.
+  /// Model, methods, parameters, artifacts, dtype: what rows must share to be exchanged.
   Json identity() const;
 
  private:
-  struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::unique_ptr<cache::Impl> impl_;
 };
 
 }  // namespace kvlab

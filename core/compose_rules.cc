@@ -196,6 +196,9 @@ void check_selection(const Chosen& chosen, const Site& site) {
   if (s.sinks < 0 || s.recent < 0)
     complain("sinks is ", s.sinks, " and recent ", s.recent, ", both must be at least 0");
   if (s.flags && !s.drops) complain("it flags rows but drops none");
+  if (s.flags && s.recent < 1)
+    complain(
+        "it flags rows, so its `recent`, which counts the query's own row, must be at least 1");
   if (s.reindexes && !s.flags) complain("it re-indexes, so it must flag the rows it drops");
   if (s.granularity != Scope::head && s.granularity != Scope::layer)
     refuse(chosen.part->name, kModel, "layer ", site.index,

@@ -160,9 +160,15 @@ void PageList::trim(int64_t first) {
     drop_front(first_ / page_tokens_);
 }
 
-void PageList::punch(Range slots) {
+Range PageList::whole_pages(Range slots) const {
+  const int64_t first = std::max(pages_of(slots.first, page_tokens_), first_page_);
   const int64_t last = std::min(slots.last, last_) / page_tokens_;
-  for (int64_t k = std::max(pages_of(slots.first, page_tokens_), first_page_); k < last; ++k)
+  return {first * page_tokens_, std::max(first, last) * page_tokens_};
+}
+
+void PageList::punch(Range slots) {
+  const Range whole = whole_pages(slots);
+  for (int64_t k = whole.first / page_tokens_; k < whole.last / page_tokens_; ++k)
     if (id(k) >= 0) pool_->release(std::exchange(id(k), -1));
 }
 

@@ -47,7 +47,9 @@ class PageList {
   void truncate(int64_t last);
   /// Slots below `first` leave.
   void trim(int64_t first);
-  /// Pages wholly inside leave; their slots are holes.  Pool lists only.
+  /// The slots of pages that lie wholly inside.
+  Range whole_pages(Range slots) const;
+  /// Those pages leave; their slots are holes.  Pool lists only.
   void punch(Range slots);
   /// Page k leaves and later pages move down by one: their slots fall by page_tokens.  Pool lists
   /// only; k is not the last page.

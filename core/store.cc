@@ -149,6 +149,7 @@ StoreBytes Store::count(std::span<const RowLists* const> sequences, int layer) c
             if (part != index_of(Part::past)) sum.residual += bytes.payload;
           });
           sum.metadata += list.table_bytes();
+          sum.tables += list.table_bytes();
           sum.pages += list.committed();
         }
     }

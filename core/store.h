@@ -56,7 +56,7 @@ struct Demand {
 /// Counted from lists.  Memory that lists share counts once.
 struct StoreBytes {
   int64_t payload = 0, metadata = 0, residual = 0;
-  int64_t pages = 0;  // bytes of the pages rows lie in
+  int64_t pages = 0, tables = 0;  // bytes of the pages rows lie in, of page tables
 };
 
 class Store {
@@ -76,6 +76,7 @@ class Store {
   RowLists make_lists();
   RowLists fork(RowLists& lists);
 
+  /// Of nothing yet.
   Demand demand() const { return {.pages = std::vector<int64_t>(pools_.size(), 0)}; }
   int pool_of(size_t group, Part part) const { return pool_of_[group][index_of(part)]; }
   /// Gets all of it, beyond what is ready anyway; E_FULL or E_MEMORY and nothing changed.
