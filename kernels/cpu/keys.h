@@ -1,0 +1,48 @@
+#pragma once
+// The score side of one segment: queries in the space of the stored rows, and their dot products.
+
+#include <vector>
+
+#include "kernels/cpu/rows.h"
+
+namespace kvlab {
+
+class ValueAdder;
+
+class KeyScorer {
+ public:
+  KeyScorer(const AttendContext& context, const WorkItem& item, const SegmentReader& reader,
+            const RowFacts& facts, const ListRange& range, int most, Scratch& scratch);
+  /// scores[r, t] = <query r, key t>, without bias and row scale.  values: what is read next.
+  void score(const Block& block, const ValueAdder* values, float* scores, int64_t stride,
+             WorkCounts& counts);
+  const float* bias() const { return bias_; }  // [rows]: q times the key bias; null: none
+  /// Of the rows of a block; null: none.
+  const float* row_scale(const ListReader& list, const Block& block);
+  /// Memory to ask for before the rows that begin at `run` are scored for a kv head.
+  Ahead ahead(const Run& run, int kv_head) const;
+  double error() const;
+
+ private:
+  void prepare(const WorkItem& item, const RowFacts& facts, Scratch& scratch);
+  float* load_queries(const WorkItem& item, const RowFacts& facts, Scratch& scratch) const;
+  float* absorb(const RowFacts& facts, const float* queries, int64_t stride, Scratch& scratch);
+  const CodecTable& table() const;  // that meets the prepared queries
+  const void* params() const;
+  void score_decoded(const HeadRun& run, const Block& block, float* scores, int64_t stride,
+                     WorkCounts& counts);
+  void score_stored(const HeadRun& run, const Block& block, const ValueAdder* values, float* scores,
+                    int64_t stride, WorkCounts& counts);
+
+  const AttendContext& context_;
+  const SegmentReader& reader_;
+  const OperandReader& key_;
+  DecodedRows decoded_;
+  std::vector<HeadRun> runs_{};
+  bool counts_bytes_ = true;  // false: the value side reads the same rows
+  float *bias_ = nullptr, *row_scale_ = nullptr;
+  u8* scratch_ = nullptr;
+  int64_t tokens_ = 0;  // of the range
+};
+
+}  // namespace kvlab
