@@ -38,7 +38,7 @@ std::vector<std::string> names(const Named<T>& all) {
 template <class T>
 const T& find(const Named<T>& all, std::string_view name, std::string_view kind) {
   const auto found = all.find(name);
-  KVLAB_REQUIRE(found != all.end(), "E_UNKNOWN", "no ", kind, " `", name, "`",
+  KVLAB_REQUIRE(found != all.end(), "E_UNKNOWN", "no ", kind, " `", printable(name), "`",
                 suggestion(name, names(all)));
   return found->second;
 }
@@ -57,14 +57,5 @@ const Protocol& Catalogue::protocol(std::string_view name) const {
 }
 std::vector<std::string> Catalogue::tasks() const { return names(tasks_); }
 std::vector<std::string> Catalogue::protocols() const { return names(protocols_); }
-
-const Catalogue& catalogue() {
-  static const Catalogue all = [] {
-    Catalogue made;
-    register_evaluation(made);
-    return made;
-  }();
-  return all;
-}
 
 }  // namespace kvlab

@@ -55,11 +55,12 @@ std::optional<Estimate> estimate_ratio(const Metric& metric, const Pairs& pairs,
     return metric.finish == nullptr ? ratio : metric.finish(ratio);
   };
   Estimate estimate{.value = value(pairs.cell), .units = static_cast<int64_t>(pairs.cell.size())};
-  if (estimate.units > 1) estimate.interval = bootstrap(pairs.cell, options, metric.finish);
-  // Shares that pair up unit for unit: sizes of a cache may have another number of them.
+  const bool wants_interval = estimate.units > 1 && !metric.always;
+  if (wants_interval) estimate.interval = bootstrap(pairs.cell, options, metric.finish);
+  // An answer that is not there adds no unit: then nothing pairs up.
   if (is_dense || pairs.dense.size() != pairs.cell.size()) return estimate;
   compare(estimate, value(pairs.dense));
-  if (estimate.units > 1) {
+  if (wants_interval) {
     estimate.delta_interval = bootstrap_difference(pairs.cell, pairs.dense, options, metric.finish);
   }
   if (zero_or_one(pairs.cell) && zero_or_one(pairs.dense)) estimate.p = mcnemar_of(pairs);

@@ -22,7 +22,7 @@ std::string_view name_of(Better better);
 struct Metric {
   std::string name{}, unit{}, doc{};
   Better better = Better::neither;
-  bool always = false;   // printed for every task; the others where a task asks for them
+  bool always = false;   // printed for every task, without interval; the others where a task asks
   bool timing = false;   // read from the clock or the process: differs from run to run
   bool in_name = false;  // the protocol's suffix belongs to the printed name (ppl_disjoint2048)
   /// What one sample adds; the value is finish(sum of sums / sum of weights), its interval comes
@@ -40,8 +40,8 @@ std::vector<Share> token_blocks(const std::vector<double>& values);
 /// A metric of one cell.
 struct Estimate {
   double value = 0;
-  int64_t units = 0;  // resampled ones; 0: no interval
-  Interval interval{};
+  int64_t units = 0;  // that were pooled
+  std::optional<Interval> interval{};
   // Against the dense run of the same samples; absent for the dense run itself.
   std::optional<double> dense{}, delta{};
   std::optional<Interval> delta_interval{};

@@ -123,10 +123,11 @@ void exclude(std::vector<Cell>& cells, const Json& rules) {
   }
   const std::vector<std::string> names(known.begin(), known.end());
   for (const Json& rule : rules) {
-    KVLAB_REQUIRE(rule.is_object() && !rule.empty(), "E_CONFIG", "exclude: ", rule.dump(),
+    KVLAB_REQUIRE(rule.is_object() && !rule.empty(), "E_CONFIG",
+                  "exclude: ", printable(rule.dump()),
                   " is not an object of keys and values that a cell may have");
     for (const auto& [key, value] : rule.items()) {
-      KVLAB_REQUIRE(known.contains(key), "E_UNKNOWN", "exclude: no cell has `", key, "`",
+      KVLAB_REQUIRE(known.contains(key), "E_UNKNOWN", "exclude: no cell has `", printable(key), "`",
                     suggestion(key, names));
     }
   }
@@ -184,20 +185,21 @@ Json value_of(std::string_view text) {
 /// a.b.0.c, one step at a time.
 Json& step_into(Json& at, const std::string& step, std::string_view assignment) {
   if (!at.is_array()) {
-    KVLAB_REQUIRE(at.is_object() || at.is_null(), "E_CONFIG", "--set ", assignment, ": `", step,
-                  "` is no place in ", at.dump());
+    KVLAB_REQUIRE(at.is_object() || at.is_null(), "E_CONFIG", "--set ", printable(assignment),
+                  ": `", printable(step), "` is no place in ", at.dump());
     return at[step];
   }
   const bool digits = !step.empty() && step.find_first_not_of("0123456789") == step.npos;
   KVLAB_REQUIRE(digits && step.size() < 10 && std::stoul(step) < at.size(), "E_CONFIG", "--set ",
-                assignment, ": `", step, "` is no place in a list of ", at.size());
+                printable(assignment), ": `", printable(step), "` is no place in a list of ",
+                at.size());
   return at[std::stoul(step)];
 }
 
 }  // namespace
 
 TaskSpec parse_task(const Json& given, const Catalogue& catalogue) {
-  KVLAB_REQUIRE(given.is_object(), "E_CONFIG", "tasks: ", given.dump(),
+  KVLAB_REQUIRE(given.is_object(), "E_CONFIG", "tasks: ", printable(given.dump()),
                 " is not an object such as {\"builtin\": \"mqar\"} or {\"ppl\": \"decode\", ...}");
   Json params = given;
   const Task* task = nullptr;
@@ -212,7 +214,8 @@ TaskSpec parse_task(const Json& given, const Catalogue& catalogue) {
   }
   if (task == nullptr) {
     KVLAB_REQUIRE(params.contains("builtin") && params["builtin"].is_string(), "E_CONFIG",
-                  "tasks: ", given.dump(), " names no task; write {\"builtin\": NAME, ...}",
+                  "tasks: ", printable(given.dump()),
+                  " names no task; write {\"builtin\": NAME, ...}",
                   suggestion("", catalogue.tasks()));
     task = &catalogue.task(params["builtin"].get<std::string>());
     params.erase("builtin");
@@ -281,8 +284,8 @@ Experiment parse_experiment(const Json& config, const std::filesystem::path& fol
 
 void override_value(Json& config, std::string_view assignment) {
   const size_t equals = assignment.find('=');
-  KVLAB_REQUIRE(equals != assignment.npos && equals > 0, "E_CONFIG", "--set ", assignment,
-                ": write a.b=c, e.g. --set tasks.0.samples=8");
+  KVLAB_REQUIRE(equals != assignment.npos && equals > 0, "E_CONFIG", "--set ",
+                printable(assignment), ": write a.b=c, e.g. --set tasks.0.samples=8");
   std::string path(assignment.substr(0, equals));
   const std::string_view text = assignment.substr(equals + 1);
   Json* at = &config;

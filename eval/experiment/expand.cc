@@ -60,11 +60,11 @@ std::vector<Json> zip(const Json& lists, std::string_view where) {
                 ": zip: must be an object of lists");
   std::vector<Json> rows;
   for (const auto& [key, list] : lists.items()) {
-    KVLAB_REQUIRE(list.is_array() && !list.empty(), "E_CONFIG", where, ": zip: `", key,
+    KVLAB_REQUIRE(list.is_array() && !list.empty(), "E_CONFIG", where, ": zip: `", printable(key),
                   "` must be a list of at least one value");
     if (rows.empty()) rows.resize(list.size(), Json::object());
-    KVLAB_REQUIRE(list.size() == rows.size(), "E_CONFIG", where, ": zip: `", key, "` has ",
-                  list.size(), " values, the list before it ", rows.size());
+    KVLAB_REQUIRE(list.size() == rows.size(), "E_CONFIG", where, ": zip: `", printable(key),
+                  "` has ", list.size(), " values, the list before it ", rows.size());
     for (size_t i = 0; i < rows.size(); ++i) rows[i][key] = list[i];
   }
   return rows;

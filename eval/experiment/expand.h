@@ -13,7 +13,7 @@
 
 namespace kvlab {
 
-inline constexpr int64_t kMostExpanded = 100000;
+inline constexpr int64_t kMostExpanded = 10000;
 
 /// All values it stands for, without any of the three words.  E_CONFIG: lists of unequal length in
 /// a zip, an empty sweep, a range that does not end, or more than kMostExpanded values.

@@ -45,9 +45,9 @@ void put(Json& line, const char* key, const std::optional<double>& value) {
 
 void put_estimate(Json& line, const Estimate& estimate) {
   line["value"] = estimate.value;
-  if (estimate.units > 1) {
-    line["ci"] = pair_json(estimate.interval);
-    line["se"] = estimate.interval.se;
+  if (estimate.interval) {
+    line["ci"] = pair_json(*estimate.interval);
+    line["se"] = estimate.interval->se;
   }
   put(line, "dense", estimate.dense);
   put(line, "delta", estimate.delta);
@@ -99,15 +99,15 @@ std::optional<double> score(const Metric& metric, const Outcome& sample, const O
 
 using LinesOf = std::vector<Json> (*)(const FinishedCell&, const FinishedCell&, const Catalogue&);
 
-std::vector<Json> all_lines(const Experiment& experiment, const std::vector<FinishedCell>& cells,
+std::vector<Json> all_lines(const Experiment& experiment, const FinishedCells& cells,
                             const Catalogue& catalogue, LinesOf lines_of) {
   std::map<const Cell*, const FinishedCell*> finished;
-  for (const FinishedCell& cell : cells) finished[cell.cell] = &cell;
+  for (const FinishedCell* cell : cells) finished[cell->cell] = cell;
   std::vector<Json> all;
-  for (const FinishedCell& cell : cells) {
-    const auto dense = finished.find(&experiment.cells[cell.cell->reference]);
+  for (const FinishedCell* cell : cells) {
+    const auto dense = finished.find(&experiment.cells[cell->cell->reference]);
     if (dense == finished.end()) continue;
-    for (Json& line : lines_of(cell, *dense->second, catalogue)) all.push_back(std::move(line));
+    for (Json& line : lines_of(*cell, *dense->second, catalogue)) all.push_back(std::move(line));
   }
   return all;
 }
@@ -194,14 +194,12 @@ std::vector<Json> sample_lines(const FinishedCell& cell, const FinishedCell& den
   return lines;
 }
 
-std::vector<Json> all_result_lines(const Experiment& experiment,
-                                   const std::vector<FinishedCell>& cells,
+std::vector<Json> all_result_lines(const Experiment& experiment, const FinishedCells& cells,
                                    const Catalogue& catalogue) {
   return all_lines(experiment, cells, catalogue, result_lines);
 }
 
-std::vector<Json> all_sample_lines(const Experiment& experiment,
-                                   const std::vector<FinishedCell>& cells,
+std::vector<Json> all_sample_lines(const Experiment& experiment, const FinishedCells& cells,
                                    const Catalogue& catalogue) {
   return all_lines(experiment, cells, catalogue, sample_lines);
 }

@@ -21,6 +21,7 @@ struct FinishedCell {
   CellOutcome outcome{};
   Json provenance = Json::object();  // when, where, how long
 };
+using FinishedCells = std::vector<const FinishedCell*>;  // in the order of the expansion
 Json to_json(const FinishedCell& cell);
 /// E_FORMAT.  `cell` is what the caller expects it to be.
 FinishedCell finished_from(const Json& json, const Cell& cell);
@@ -35,11 +36,9 @@ std::vector<Json> sample_lines(const FinishedCell& cell, const FinishedCell& den
                                const Catalogue& catalogue);
 
 /// Lines of all cells whose dense cell is there.
-std::vector<Json> all_result_lines(const Experiment& experiment,
-                                   const std::vector<FinishedCell>& cells,
+std::vector<Json> all_result_lines(const Experiment& experiment, const FinishedCells& cells,
                                    const Catalogue& catalogue);
-std::vector<Json> all_sample_lines(const Experiment& experiment,
-                                   const std::vector<FinishedCell>& cells,
+std::vector<Json> all_sample_lines(const Experiment& experiment, const FinishedCells& cells,
                                    const Catalogue& catalogue);
 
 /// Lines of a JSON Lines file.

@@ -63,7 +63,7 @@ class Row {
     if (!got) return "–";
     if (catalogue_.metric(name).unit == "byte") return readable_bytes(got->value);
     std::string text = digits(got->value);
-    if (got->units > 1 && got->interval.se > 0) text += " ± " + digits(half(got->interval));
+    if (got->interval && got->interval->se > 0) text += " ± " + digits(half(*got->interval));
     return text;
   }
   std::string delta(const std::string& name) const {
@@ -99,7 +99,7 @@ bool has_metric(const FinishedCell& cell, std::string_view name) {
   return std::find(cell.metrics.begin(), cell.metrics.end(), name) != cell.metrics.end();
 }
 
-TextTable table(const std::vector<const FinishedCell*>& cells, const Catalogue& catalogue) {
+TextTable table(const FinishedCells& cells, const Catalogue& catalogue) {
   const FinishedCell& dense = *cells[0];
   const std::string headline = dense.metrics.at(0);
   const bool has_noise = has_metric(dense, "noise_floor");
@@ -120,7 +120,7 @@ TextTable table(const std::vector<const FinishedCell*>& cells, const Catalogue& 
 }
 
 /// Differences inside one table, or nothing.
-std::string mixed_note(const std::vector<const FinishedCell*>& cells, bool allow_mixed) {
+std::string mixed_note(const FinishedCells& cells, bool allow_mixed) {
   std::string note;
   for (const FinishedCell* cell : cells) {
     try {
@@ -145,14 +145,14 @@ std::string readable_bytes(double bytes) {
   return digits(bytes) + " " + kUnits[unit];
 }
 
-std::string summary_markdown(const std::string& title, const std::vector<FinishedCell>& cells,
+std::string summary_markdown(const std::string& title, const FinishedCells& cells,
                              const Catalogue& catalogue, bool allow_mixed) {
   std::vector<std::string> order;  // of questions, as they came
-  std::map<std::string, std::vector<const FinishedCell*>> by_question;
-  for (const FinishedCell& cell : cells) {
-    const std::string key = question(cell);
+  std::map<std::string, FinishedCells> by_question;
+  for (const FinishedCell* cell : cells) {
+    const std::string key = question(*cell);
     if (!by_question.contains(key)) order.push_back(key);
-    by_question[key].push_back(&cell);
+    by_question[key].push_back(cell);
   }
   std::string text = "# " + title + "\n";
   for (const std::string& key : order) {

@@ -10,7 +10,7 @@ namespace kvlab {
 
 /// Markdown.  E_INCOMPARABLE when cells of one table were made from other files or another dtype,
 /// unless `allow_mixed`; then a note under the table says what differs.
-std::string summary_markdown(const std::string& title, const std::vector<FinishedCell>& cells,
+std::string summary_markdown(const std::string& title, const FinishedCells& cells,
                              const Catalogue& catalogue, bool allow_mixed);
 
 /// "1.25 MiB"

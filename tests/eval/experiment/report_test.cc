@@ -133,7 +133,7 @@ TEST_F(Report, ACellIsReadBackAsItWas) {
 }
 
 TEST_F(Report, TablesShowDenseFirstAndSpeedBesideBytes) {
-  const std::string text = summary_markdown("test", cells_, catalogue(), false);
+  const std::string text = summary_markdown("test", {&cells_[0], &cells_[1]}, catalogue(), false);
   EXPECT_THAT(text, AllOf(HasSubstr("## mqar"), HasSubstr("| dense"), HasSubstr("bits(bits=2)"),
                           HasSubstr("vs_dense"), HasSubstr("1000 B")));
   EXPECT_LT(text.find("| dense"), text.find("| bits(bits=2)"));
@@ -142,13 +142,13 @@ TEST_F(Report, TablesShowDenseFirstAndSpeedBesideBytes) {
 TEST_F(Report, UnequalCellsDoNotShareATable) {
   cells_[1].facts.data_sha = "another";
   EXPECT_REFUSED("E_INCOMPARABLE", "data_sha \"another\" and \"\"",
-                 summary_markdown("test", cells_, catalogue(), false));
-  EXPECT_THAT(summary_markdown("test", cells_, catalogue(), true),
+                 summary_markdown("test", {&cells_[0], &cells_[1]}, catalogue(), false));
+  EXPECT_THAT(summary_markdown("test", {&cells_[0], &cells_[1]}, catalogue(), true),
               HasSubstr("Mixed: bits(bits=2) and dense differ in data_sha"));
 }
 
 TEST_F(Report, NothingIsPrintedBeforeDenseIsThere) {
-  const std::vector<FinishedCell> only{cells_[1]};
+  const FinishedCells only{&cells_[1]};
   EXPECT_THAT(summary_markdown("test", only, catalogue(), false), Not(HasSubstr("| bits")));
   EXPECT_TRUE(all_result_lines(experiment_, only, catalogue()).empty());
 }
