@@ -61,6 +61,7 @@ struct MoveCall {
 struct Segment {
   PartView rows{};
   const Layout* layout = nullptr;
+  const Layout* stored = nullptr;              // of the layer whose rows these are; null: layout
   const Project* project = nullptr;            // of layouts that rebuild
   std::span<const int32_t> query_positions{};  // per query row, for rotation; empty: their own
   std::optional<Ragged> narrowed{};            // read only these slots (int64), ascending, per list

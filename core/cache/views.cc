@@ -51,7 +51,8 @@ std::vector<Segment> cache::Impl::segments(int layer, std::span<Sequence* const>
   for (const Part part : {Part::first, Part::past, Part::recent, Part::chunk}) {
     if (page(g, part).bytes == 0) continue;
     if (part == Part::chunk && (sight == Sight::settled || !keeps_raw(group(g)))) continue;
-    Segment segment{.layout = &plan.layout};
+    Segment segment{.layout = &plan.layout,
+                    .stored = &layers.plans[static_cast<size_t>(plan.source)].layout};
     if (plan.layout.rebuilds) segment.project = composition.project.get();
     view(g, part, of, segment.rows);
     if (sight == Sight::pass) see_as_pass(*this, g, part, of, segment.rows);

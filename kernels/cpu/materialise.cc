@@ -214,7 +214,7 @@ TensorView MaterialisedRows::gather_column(int column, const Rows& rows, Scratch
 
 void MaterialisedRows::rebuild(const Rows& rows, CpuResources& resources) {
   const Layer& shape = *call_.shape;
-  const Layout& layout = *source_.layout;
+  const Layout& layout = source_.stored == nullptr ? *source_.layout : *source_.stored;
   Scratch& scratch = resources.shared;
   std::vector<TensorView> streams, columns;
   for (const StreamSpec& spec : layout.streams) {
