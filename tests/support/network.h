@@ -1,0 +1,75 @@
+#pragma once
+// A network made of random rows: what every layer would hand to a cache for a text of n tokens, the
+// pass over a Cache, and the plain definition of attention to hold the result against.
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "core/cache.h"
+
+namespace kvlab::test {
+
+struct NetworkConfig {
+  int layers = 2, heads = 4, kv_heads = 2, head_dim = 8, value_dim = 8, width = 16;
+  int64_t tokens = 24, window_left = -1;
+  Rope::Style rope = Rope::Style::half_split;
+  unsigned seed = 1;
+};
+
+class Network {
+ public:
+  explicit Network(const NetworkConfig& config);
+
+  const ModelShape& shape() const { return shape_; }
+  int64_t tokens() const { return config_.tokens; }
+  /// Of one token, row-major over heads; keys and queries are not rotated.
+  const float* hidden(int layer, int64_t position) const;
+  const float* keys(int layer, int64_t position) const;
+  const float* values(int layer, int64_t position) const;
+  const float* queries(int layer, int64_t position) const;
+  int32_t id(int64_t position) const { return ids_[static_cast<size_t>(position)]; }
+
+  /// One pass of the tokens `positions` of this text as `sequence`; outputs go to out[layer]
+  /// [tokens, H, dv].
+  void pass(Cache& cache, SeqId sequence, Range positions, ReadPolicy read, ChunkEnd end,
+            std::vector<std::vector<float>>& out) const;
+
+ private:
+  struct Rows {
+    std::vector<float> hidden{}, keys{}, keys_rotated{}, values{}, queries{};
+  };
+  NetworkConfig config_;
+  ModelShape shape_{};
+  std::vector<Rows> layers_{};
+  std::vector<int32_t> ids_{};
+};
+
+/// The CPU engine, as a cache wants it.
+std::shared_ptr<Engine> make_engine();
+
+/// The whole text through a new cache with the CPU engine, in passes of the given lengths.
+std::vector<std::vector<float>> run(const Network& network, const Registry& registry,
+                                    const Json& method, const std::vector<int64_t>& lengths,
+                                    ReadPolicy read = ReadPolicy::masked);
+
+/// What kv head `head` of `layer` holds of a position, in double; keys before RoPE.
+using RowOf = std::function<std::vector<double>(int layer, int head, int64_t position)>;
+/// Whether the query at position q may read the row at position j <= q.
+using Reads = std::function<bool(int layer, int head, int64_t q, int64_t j)>;
+
+struct Definition {
+  RowOf key{}, value{};  // empty: the network's own
+  Reads reads{};         // empty: all
+  /// Position the query at q is rotated at when it meets the key at j; empty: q.
+  std::function<int64_t(int64_t q, int64_t j)> seen_from{};
+};
+
+/// softmax(scale <R_q q, R_j k_j>) v_j over the rows a query reads; [layers][tokens, H, dv].
+std::vector<std::vector<double>> defined(const Network& network, const Definition& definition);
+
+/// Largest |have - want| of all layers.
+double distance(const std::vector<std::vector<float>>& have,
+                const std::vector<std::vector<double>>& want);
+
+}  // namespace kvlab::test
