@@ -29,7 +29,7 @@ std::string question(const FinishedCell& cell) {
 std::string task_title(const TaskSpec& task) {
   std::string given;
   for (const auto& [key, value] : task.params.items()) {
-    if (value.is_null() || value == "" || key == "protocol") continue;
+    if (value.is_null() || value == Json("") || key == "protocol") continue;
     given += (given.empty() ? "" : ", ") + key + " " +
              (value.is_string() ? value.get<std::string>() : canonical(value));
   }

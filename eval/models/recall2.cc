@@ -21,7 +21,7 @@ constexpr int kCodePairs = 16;     // from here on pairs hardly turn: position-f
 constexpr int64_t kMaxPositions = 4096;
 
 /// The root mean square of a row with `ones` entries of 1, the rest 0.
-double inverse_rms(int ones) { return std::sqrt(static_cast<double>(kWidth) / ones); }
+double inverse_rms(int ones) noexcept { return std::sqrt(static_cast<double>(kWidth) / ones); }
 const double kNorm1 = inverse_rms(2), kNorm2 = inverse_rms(3), kNorm3 = inverse_rms(4);
 
 DecoderConfig config_of(const Recall2Spec& spec) {

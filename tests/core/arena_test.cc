@@ -427,7 +427,7 @@ TEST(Arena, TenThousandRandomOperationsCountExactly) {
       } else if (what == 8) {  // free
         const bool again = !mine.empty() && range.reserved() == kMost * kSmall &&
                            std::ranges::none_of(mine, [&](int64_t name) {
-                             return name == 0 || model.once_shared.count(name) > 0;
+                             return name == 0 || model.once_shared.contains(name);
                            });
         if (again) model.idle.insert(std::ssize(mine));
         const bool larger_kept = range.reserved() != kMost * kSmall;

@@ -13,7 +13,6 @@ namespace kvlab {
 namespace {
 
 using testing::ElementsAre;
-using testing::HasSubstr;
 using Tokens = std::vector<int64_t>;
 
 /// The windows of "name(a,b)" over n tokens.
