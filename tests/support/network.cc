@@ -37,6 +37,15 @@ void rotate(const Rope& rope, int64_t position, T* x) {
   }
 }
 
+void reverse_heads(const NetworkConfig& config, std::vector<float>& queries) {
+  const int64_t d = config.head_dim, group = config.heads / config.kv_heads;
+  for (size_t first = 0; first < queries.size(); first += at(group * d))
+    for (int64_t a = 0, b = group - 1; a < b; ++a, --b)
+      std::swap_ranges(queries.begin() + static_cast<int64_t>(first) + a * d,
+                       queries.begin() + static_cast<int64_t>(first) + (a + 1) * d,
+                       queries.begin() + static_cast<int64_t>(first) + b * d);
+}
+
 }  // namespace
 
 Network::Network(const NetworkConfig& config) : config_(config), layers_(at(config.layers)) {
@@ -53,11 +62,13 @@ Network::Network(const NetworkConfig& config) : config_(config), layers_(at(conf
                                            .window_left = config.window_left,
                                            .rope = rope_of(config)});
   for (int l = 0; l < config.layers; ++l) shape_.layers[at(l)].block = l;
-  std::mt19937 random(config.seed);
+  std::mt19937 random(config.seed), other(config.seed + 1000);
   std::normal_distribution<float> normal;
+  const int64_t differs = config.differs_from < 0 ? config.tokens : config.differs_from;
   const auto fill = [&](std::vector<float>& rows, int64_t width) {
     rows.resize(at(config.tokens * width));
     std::ranges::generate(rows, [&] { return normal(random); });
+    std::generate(rows.begin() + differs * width, rows.end(), [&] { return normal(other); });
   };
   const int64_t d = config.head_dim;
   for (Rows& rows : layers_) {
@@ -65,11 +76,13 @@ Network::Network(const NetworkConfig& config) : config_(config), layers_(at(conf
     fill(rows.keys, config.kv_heads * d);
     fill(rows.values, int64_t{config.kv_heads} * config.value_dim);
     fill(rows.queries, config.heads * d);
+    if (config.reverses_heads) reverse_heads(config, rows.queries);
     rows.keys_rotated = rows.keys;
     for (int64_t i = 0; i < config.tokens * config.kv_heads; ++i)
       rotate(shape_.layers[0].rope, i / config.kv_heads, rows.keys_rotated.data() + i * d);
   }
-  for (int64_t i = 0; i < config.tokens; ++i) ids_.push_back(static_cast<int32_t>(random() % 50));
+  for (int64_t i = 0; i < config.tokens; ++i)
+    ids_.push_back(static_cast<int32_t>((i < differs ? random() : other()) % 50));
 }
 
 const float* Network::hidden(int layer, int64_t position) const {
@@ -86,57 +99,93 @@ const float* Network::queries(int layer, int64_t position) const {
 }
 
 void Network::pass(Cache& cache, SeqId sequence, Range positions, ReadPolicy read, ChunkEnd end,
-                   std::vector<std::vector<float>>& out) const {
-  const int64_t n = positions.size(), first = positions.first;
-  std::vector<int32_t> numbers(at(n));
-  std::iota(numbers.begin(), numbers.end(), static_cast<int32_t>(first));
-  const int32_t indptr[] = {0, static_cast<int32_t>(n)};
-  const RowMap rows{{&sequence, 1}, indptr, numbers};
-  const std::span ids = std::span(ids_).subspan(at(first), at(n));
-  const int64_t h = config_.heads, g = config_.kv_heads, d = config_.head_dim,
-                dv = config_.value_dim;
+                   Outputs& out) const {
+  test::pass(cache, {{this, sequence, positions, &out}}, read, end);
+}
+
+void pass(Cache& cache, const std::vector<Feed>& feeds, ReadPolicy read, ChunkEnd end) {
+  std::vector<SeqId> sequences;
+  std::vector<int32_t> indptr{0}, positions, ids;
+  for (const Feed& feed : feeds) {
+    sequences.push_back(feed.sequence);
+    for (int64_t p = feed.positions.first; p < feed.positions.last; ++p) {
+      positions.push_back(static_cast<int32_t>(p));
+      ids.push_back(feed.network->id(p));
+    }
+    indptr.push_back(static_cast<int32_t>(positions.size()));
+  }
+  const RowMap rows{sequences, indptr, positions};
+  const ModelShape& shape = feeds[0].network->shape();
+  const int64_t n = rows.size();
   cache.begin_chunk({.rows = rows, .token_ids = ids, .read = read});
-  out.resize(at(config_.layers));
-  for (int l = 0; l < config_.layers; ++l) {
+  for (int l = 0; l < std::ssize(shape.layers); ++l) {
+    const Layer& layer = shape.layers[at(l)];
+    const int64_t h = layer.num_heads, g = layer.num_kv_heads, d = layer.head_dim,
+                  dv = layer.value_dim;
+    const auto packed = [&](std::vector<float> Network::Rows::* what, int64_t width) {
+      std::vector<float> all;
+      for (const Feed& feed : feeds) {
+        const float* from = (feed.network->rows(l).*what).data();
+        all.insert(all.end(), from + feed.positions.first * width,
+                   from + feed.positions.last * width);
+      }
+      return all;
+    };
     const Needs needs = cache.needs(l, n);
+    const auto hidden = packed(&Network::Rows::hidden, shape.width),
+               keys = packed(&Network::Rows::keys, g * d),
+               rotated = packed(&Network::Rows::keys_rotated, g * d),
+               values = packed(&Network::Rows::values, g * dv),
+               queries = packed(&Network::Rows::queries, h * d);
     const auto view = [&](Needs what, const std::vector<float>& from,
                           std::initializer_list<int64_t> sizes) {
-      if (!has(needs, what)) return TensorView{};
-      const int64_t width = std::ssize(from) / config_.tokens;
-      return dense_view(from.data() + first * width, Dtype::f32, sizes);
+      return has(needs, what) ? dense_view(from.data(), Dtype::f32, sizes) : TensorView{};
     };
-    const Rows& mine = layers_[at(l)];
-    cache.append({.layer = l,
-                  .rows = rows,
-                  .hidden = view(Needs::hidden, mine.hidden, {n, config_.width}),
-                  .keys_pre_rope = view(Needs::keys_pre_rope, mine.keys, {n, g, d}),
-                  .keys = view(Needs::keys, mine.keys_rotated, {n, g, d}),
-                  .values = view(Needs::values, mine.values, {n, g, dv}),
-                  .queries = view(Needs::queries, mine.queries, {n, h, d}),
-                  .token_ids = has(needs, Needs::token_ids) ? ids : std::span<const int32_t>{}});
-    out[at(l)].resize(at(config_.tokens * h * dv));
+    cache.append(
+        {.layer = l,
+         .rows = rows,
+         .hidden = view(Needs::hidden, hidden, {n, shape.width}),
+         .keys_pre_rope = view(Needs::keys_pre_rope, keys, {n, g, d}),
+         .keys = view(Needs::keys, rotated, {n, g, d}),
+         .values = view(Needs::values, values, {n, g, dv}),
+         .queries = view(Needs::queries, queries, {n, h, d}),
+         .token_ids = has(needs, Needs::token_ids) ? std::span(ids) : std::span<int32_t>{}});
+    std::vector<float> out(at(n * h * dv));
     cache.attend({.layer = l,
                   .rows = rows,
-                  .queries = dense_view(queries(l, first), Dtype::f32, {n, h, d}),
-                  .out = dense_view(out[at(l)].data() + first * h * dv, Dtype::f32, {n, h, dv})});
+                  .queries = dense_view(queries.data(), Dtype::f32, {n, h, d}),
+                  .out = dense_view(out.data(), Dtype::f32, {n, h, dv})});
+    const float* from = out.data();
+    for (const Feed& feed : feeds) {
+      feed.out->resize(shape.layers.size());
+      std::vector<float>& to = (*feed.out)[at(l)];
+      to.resize(at(feed.network->tokens() * h * dv));
+      const int64_t size = feed.positions.size() * h * dv;
+      std::copy_n(from, size, to.begin() + feed.positions.first * h * dv);
+      from += size;
+    }
   }
   cache.end_chunk(end);
 }
 
-std::shared_ptr<Engine> make_engine() { return make_cpu_engine(); }
+std::shared_ptr<Engine> make_engine(int threads) { return make_cpu_engine({.threads = threads}); }
 
-std::vector<std::vector<float>> run(const Network& network, const Registry& registry,
-                                    const Json& method, const std::vector<int64_t>& lengths,
-                                    ReadPolicy read) {
-  Cache cache(
+std::unique_ptr<Cache> make_cache(const Network& network, const Registry& registry,
+                                  const Json& method, SplitPolicy split, int threads) {
+  return std::make_unique<Cache>(
       network.shape(),
       compose(parse_methods(method, registry), network.shape(), registry, nullptr, Dtype::f32),
-      registry, {.engine = make_engine()});
-  const SeqId sequence = cache.add_sequence();
-  std::vector<std::vector<float>> out;
+      registry, Where{.engine = make_engine(threads), .split = split});
+}
+
+Outputs run(const Network& network, const Registry& registry, const Json& method,
+            const std::vector<int64_t>& lengths, ReadPolicy read) {
+  const std::unique_ptr<Cache> cache = make_cache(network, registry, method);
+  const SeqId sequence = cache->add_sequence();
+  Outputs out;
   int64_t seen = 0;
   for (const int64_t length : lengths) {
-    network.pass(cache, sequence, {seen, seen + length}, read,
+    network.pass(*cache, sequence, {seen, seen + length}, read,
                  length == 1 ? ChunkEnd::step : ChunkEnd::prompt, out);
     seen += length;
   }
@@ -183,8 +232,7 @@ std::vector<std::vector<double>> defined(const Network& network, const Definitio
   return out;
 }
 
-double distance(const std::vector<std::vector<float>>& have,
-                const std::vector<std::vector<double>>& want) {
+double distance(const Outputs& have, const std::vector<std::vector<double>>& want) {
   double most = have.size() == want.size() ? 0 : HUGE_VAL;
   for (size_t l = 0; l < std::min(have.size(), want.size()); ++l) {
     if (have[l].size() != want[l].size()) return HUGE_VAL;

@@ -15,7 +15,12 @@ struct NetworkConfig {
   int64_t tokens = 24, window_left = -1;
   Rope::Style rope = Rope::Style::half_split;
   unsigned seed = 1;
+  int64_t differs_from = -1;    // rows from this position on are others than those of the seed
+  bool reverses_heads = false;  // the query heads of a kv head in reverse order
 };
+
+/// Of all layers, [tokens, H, dv] each.
+using Outputs = std::vector<std::vector<float>>;
 
 class Network {
  public:
@@ -30,28 +35,41 @@ class Network {
   const float* queries(int layer, int64_t position) const;
   int32_t id(int64_t position) const { return ids_[static_cast<size_t>(position)]; }
 
-  /// One pass of the tokens `positions` of this text as `sequence`; outputs go to out[layer]
-  /// [tokens, H, dv].
+  /// One pass of the tokens `positions` of this text as `sequence`; their outputs go to `out`.
   void pass(Cache& cache, SeqId sequence, Range positions, ReadPolicy read, ChunkEnd end,
-            std::vector<std::vector<float>>& out) const;
+            Outputs& out) const;
 
- private:
+  /// What one layer hands over, row-major.
   struct Rows {
     std::vector<float> hidden{}, keys{}, keys_rotated{}, values{}, queries{};
   };
+  const Rows& rows(int layer) const { return layers_[static_cast<size_t>(layer)]; }
+
+ private:
   NetworkConfig config_;
   ModelShape shape_{};
   std::vector<Rows> layers_{};
   std::vector<int32_t> ids_{};
 };
 
-/// The CPU engine, as a cache wants it.
-std::shared_ptr<Engine> make_engine();
+/// What one sequence contributes to a pass; all networks of a pass have one shape.
+struct Feed {
+  const Network* network = nullptr;
+  SeqId sequence{};
+  Range positions{};
+  Outputs* out = nullptr;
+};
+void pass(Cache& cache, const std::vector<Feed>& feeds, ReadPolicy read, ChunkEnd end);
 
-/// The whole text through a new cache with the CPU engine, in passes of the given lengths.
-std::vector<std::vector<float>> run(const Network& network, const Registry& registry,
-                                    const Json& method, const std::vector<int64_t>& lengths,
-                                    ReadPolicy read = ReadPolicy::masked);
+/// The CPU engine with LibTorch's threads, or so many.
+std::shared_ptr<Engine> make_engine(int threads = 0);
+/// A cache of a method on the CPU.
+std::unique_ptr<Cache> make_cache(const Network& network, const Registry& registry,
+                                  const Json& method, SplitPolicy split = {}, int threads = 0);
+
+/// The whole text through a new cache, in passes of the given lengths.
+Outputs run(const Network& network, const Registry& registry, const Json& method,
+            const std::vector<int64_t>& lengths, ReadPolicy read = ReadPolicy::masked);
 
 /// What kv head `head` of `layer` holds of a position, in double; keys before RoPE.
 using RowOf = std::function<std::vector<double>(int layer, int head, int64_t position)>;
@@ -69,7 +87,6 @@ struct Definition {
 std::vector<std::vector<double>> defined(const Network& network, const Definition& definition);
 
 /// Largest |have - want| of all layers.
-double distance(const std::vector<std::vector<float>>& have,
-                const std::vector<std::vector<double>>& want);
+double distance(const Outputs& have, const std::vector<std::vector<double>>& want);
 
 }  // namespace kvlab::test

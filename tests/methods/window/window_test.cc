@@ -62,19 +62,16 @@ TEST_P(Window, ReindexedSinksStandAtTheEdgeOfTheWindow) {
 TEST_P(Window, HoldsNoMoreThanItReads) {
   const Network network({.layers = 1, .tokens = 40});
   for (const bool reindexed : {false, true}) {
-    Cache cache(network.shape(),
-                compose(parse_methods(method(reindexed), registry_), network.shape(), registry_,
-                        nullptr, Dtype::f32),
-                registry_, {.engine = make_engine()});
-    const SeqId sequence = cache.add_sequence();
-    std::vector<std::vector<float>> out;
+    const std::unique_ptr<Cache> cache = make_cache(network, registry_, method(reindexed));
+    const SeqId sequence = cache->add_sequence();
+    Outputs out;
     for (int64_t q = 0; q < 40; ++q) {
-      network.pass(cache, sequence, {q, q + 1}, ReadPolicy::masked, ChunkEnd::step, out);
+      network.pass(*cache, sequence, {q, q + 1}, ReadPolicy::masked, ChunkEnd::step, out);
       // The row that leaves the window before the next query is gone with this pass.
       std::vector<int32_t> want;
       for (int32_t j = 0; j <= q; ++j)
         if (j < GetParam().sink || j > q + 1 - GetParam().recent) want.push_back(j);
-      EXPECT_EQ(cache.positions(0, sequence, 0), want) << "after position " << q;
+      EXPECT_EQ(cache->positions(0, sequence, 0), want) << "after position " << q;
     }
   }
 }

@@ -1,0 +1,70 @@
+// What every method says of its parameters, and what becomes of values it does not allow.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/conformance/subjects.h"
+#include "tests/support/error.h"
+#include "tests/support/refusal.h"
+
+namespace kvlab::test {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::StartsWith;
+
+class Parameters : public testing::TestWithParam<std::string> {
+ protected:
+  const std::vector<Parameter>& parameters() const {
+    return registry().method_schema(GetParam()).parameters();
+  }
+  std::string refusal_of(const std::string& key, const Json& value) const {
+    return error_of(
+        [&] { parse_methods({{"name", GetParam()}, {"params", {{key, value}}}}, registry()); });
+  }
+};
+
+TEST_P(Parameters, AreDocumentedAndHaveDefaults) {
+  EXPECT_FALSE(registry().method(GetParam()).summary.empty());
+  for (const Parameter& parameter : parameters()) {
+    EXPECT_FALSE(parameter.doc.empty()) << parameter.name;
+    EXPECT_FALSE(parameter.required) << parameter.name << ": a name alone should be a method";
+  }
+}
+
+TEST_P(Parameters, RefuseAKeyNobodyKnows) {
+  EXPECT_THAT(refusal_of("no_such_parameter", 1),
+              AllOf(StartsWith("E_UNKNOWN: "), HasSubstr("no_such_parameter")));
+  for (const Parameter& parameter : parameters())
+    EXPECT_THAT(refusal_of(parameter.name + "x", 1),
+                AllOf(StartsWith("E_UNKNOWN: "), HasSubstr(parameter.name)))
+        << "the nearest key is not named";
+}
+
+TEST_P(Parameters, RefuseAnotherTypeAndWhatLiesOutsideTheRange) {
+  for (const Parameter& parameter : parameters()) {
+    const auto expect_refused = [&](const Json& value) {
+      EXPECT_THAT(refusal_of(parameter.name, value),
+                  AllOf(StartsWith("E_CONFIG: "), HasSubstr(parameter.name)))
+          << value;
+    };
+    expect_refused(Json::array({Json::object()}));
+    expect_refused(parameter.standard.is_string() ? Json(7) : Json("no such value"));
+    if (!parameter.choices.empty())
+      expect_refused(parameter.standard.is_string() ? Json("no such choice") : Json(123456789));
+    if (!parameter.minimum.is_null()) expect_refused(parameter.minimum.get<int64_t>() - 1);
+    if (!parameter.maximum.is_null()) expect_refused(parameter.maximum.get<int64_t>() + 1);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Registered, Parameters, testing::ValuesIn(registry().methods()),
+                         [](const auto& method) { return method.param; });
+
+TEST(Pairs, ThatDoNotGoTogetherAreRefusedWithBothNamesAndTheReason) {
+  for (const RefusedPair& pair : refused_pairs())
+    EXPECT_THAT(pair.refusal, AllOf(StartsWith("E_COMPOSE: "), HasSubstr(pair.first),
+                                    HasSubstr(pair.second), HasSubstr(": ")));
+}
+
+}  // namespace
+}  // namespace kvlab::test

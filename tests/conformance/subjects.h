@@ -1,0 +1,34 @@
+#pragma once
+// Who has to conform: every registered method and example method, with its defaults and with each
+// parameter at another value, and every pair of them.  Nobody is named; the registry and the
+// schemas say who there is.
+
+#include <string>
+#include <vector>
+
+#include "core/compose.h"
+#include "core/registry.h"
+
+namespace kvlab::test {
+
+/// Everything this build contains, and the example methods.
+const Registry& registry();
+
+/// A method or a pair, as a config would write it.
+struct Subject {
+  std::string name{};  // of the test
+  Json spec{};
+};
+
+/// Methods alone: defaults; token counts small enough to matter; each other choice.  Parameters a
+/// method refuses for a reason of its own are left out.
+const std::vector<Subject>& single_subjects();
+/// Pairs of two methods that go together, with defaults and with small token counts.
+const std::vector<Subject>& pair_subjects();
+/// Pairs that do not, with the refusal.
+struct RefusedPair {
+  std::string first{}, second{}, refusal{};
+};
+const std::vector<RefusedPair>& refused_pairs();
+
+}  // namespace kvlab::test
