@@ -181,8 +181,8 @@ TEST_P(Conformance, HowATextIsCutDoesNotMatterWhereTheStoredFormIsRead) {
       EXPECT_LE(apart(single.out, cut.out), kReordered)
           << name_of(read) << ", first pass of " << lengths[0];
       // Rows that died wait for their page or for compaction, and that happens between passes.
-      if (composition().selects.empty())
-        EXPECT_EQ(single.cache->bytes().cache_bytes(), cut.cache->bytes().cache_bytes());
+      if (!composition().selects.empty()) continue;
+      EXPECT_EQ(single.cache->bytes().cache_bytes(), cut.cache->bytes().cache_bytes());
     }
   }
 }
