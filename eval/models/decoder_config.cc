@@ -11,8 +11,9 @@
 namespace kvlab {
 namespace {
 
-constexpr int64_t kMostWidth = 1 << 20, kMostLayers = 1 << 14, kMostHeads = 1 << 14,
-                  kMostHeadDim = 1 << 14, kMostTokens = int64_t{1} << 31;
+// Far above any network, and small enough that no product of them overflows 63 bits.
+constexpr int64_t kMostWidth = 1 << 20, kMostLayers = 1 << 10, kMostHeads = 1 << 12,
+                  kMostHeadDim = 1 << 10, kMostTokens = int64_t{1} << 31;
 
 // What a key means: whether a layer sees everything or a window is one int64 per layer.
 int64_t left_of(int64_t window) { return window - 1; }  // W tokens include the query's own

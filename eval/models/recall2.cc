@@ -73,10 +73,10 @@ class Matrix {
 /// One block's attention: head 0's matrices, the rest of them zero.
 struct AttentionMatrices {
   explicit AttentionMatrices(const Recall2Spec& spec)
-      : query(spec.num_heads * kHeadDim, kWidth),
-        key(spec.num_kv_heads * kHeadDim, kWidth),
-        value(spec.num_kv_heads * kHeadDim, kWidth),
-        output(kWidth, spec.num_heads * kHeadDim) {}
+      : query(int64_t{spec.num_heads} * kHeadDim, kWidth),
+        key(int64_t{spec.num_kv_heads} * kHeadDim, kWidth),
+        value(int64_t{spec.num_kv_heads} * kHeadDim, kWidth),
+        output(kWidth, int64_t{spec.num_heads} * kHeadDim) {}
   Matrix query, key, value, output;
 };
 

@@ -181,11 +181,7 @@ std::string type_of(const Fields& scaling, const RopeRequest& request) {
   return type;
 }
 
-}  // namespace
-
-RopeSetting rope_setting(const Fields& config, const RopeRequest& request) {
-  const Base base = base_of(config, request);
-  const std::string type = type_of(base.scaling, request);
+RopeSetting scaled(const Base& base, const std::string& type, const RopeRequest& request) {
   if (type == "default") return {.rope = rope_of(base, plain(base))};
   if (type == "linear") return {.rope = linear(base)};
   if (type == "llama3") return {.rope = llama3(base)};
@@ -194,6 +190,19 @@ RopeSetting rope_setting(const Fields& config, const RopeRequest& request) {
   fail("E_UNSUPPORTED", base.scaling.where(), ": rope type `", printable(type),
        "` is not supported; supported: default, linear, llama3, yarn, longrope",
        type == "dynamic" ? " (dynamic frequencies change under keys that are already stored)" : "");
+}
+
+}  // namespace
+
+RopeSetting rope_setting(const Fields& config, const RopeRequest& request) {
+  const Base base = base_of(config, request);
+  const RopeSetting setting = scaled(base, type_of(base.scaling, request), request);
+  const auto is_usable = [](double x) { return std::isfinite(x) && x >= 0; };
+  KVLAB_REQUIRE(std::ranges::all_of(setting.rope.inv_freq, is_usable) &&
+                    is_usable(setting.rope.attention_factor),
+                "E_FORMAT", base.scaling.where(),
+                ": the rotary frequencies these numbers give are not finite");
+  return setting;
 }
 
 }  // namespace kvlab

@@ -155,6 +155,7 @@ TEST(RopeConfig, RefusesWhatItDoesNotCompute) {
          "`full_attention`");
   expect(scaled({{"type", "linear"}}), "E_FORMAT", "has no `factor`");
   expect(scaled({{"type", "linear"}, {"factor", 0}}), "E_FORMAT", "`factor` is 0");
+  expect(scaled({{"type", "linear"}, {"factor", 1e-310}}), "E_FORMAT", "not finite");
   expect(scaled({{"type", 3}}), "E_FORMAT", "`type` is 3");
   expect(scaled("linear"), "E_FORMAT", "must be an object");
   expect({{"rope_theta", -5}}, "E_FORMAT", "`rope_theta` is -5");
