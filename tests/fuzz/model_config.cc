@@ -1,0 +1,21 @@
+// Any bytes as a model's config.json: a shape that fits together, or one sentence.
+
+#include "core/json.h"
+#include "eval/models/decoder_config.h"
+#include "tests/fuzz/fuzz.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace kvlab;
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  ModelShape shape;
+  const bool valid = fuzz::accepts({"E_FORMAT", "E_UNSUPPORTED"}, [&] {
+    const DecoderConfig config = decoder_config(parse_json(text, "input"), "input");
+    fuzz::require(config.window_left.size() == static_cast<size_t>(config.num_layers),
+                  "every layer has a window or none");
+    shape = shape_of(config);
+  });
+  if (!valid) return 0;
+  check(shape);
+  fuzz::require(dense_bytes_per_token(shape) > 0, "a shape stores something");
+  return 0;
+}
