@@ -46,8 +46,9 @@ class Model {
 };
 
 /// {"builtin": "recall2", ...} or {"path": DIR, "dtype": "float32"|"bfloat16"|"float16"|"auto"}.
-/// Only the config is read by shape_of, so that methods are checked before weights are.
+/// shape_of and begin_token_of read the config alone, so that methods are checked before weights.
 ModelShape shape_of(const Json& spec);
+int32_t begin_token_of(const Json& spec);  // Model::begin_token
 std::unique_ptr<Model> load_model(const Json& spec);
 
 /// All wanted logits of a pass at once, float32 [wanted, V].

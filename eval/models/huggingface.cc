@@ -151,7 +151,9 @@ DecoderWeights read_weights(Reader& reader, const DecoderConfig& c) {
   return weights;
 }
 
-DecoderConfig read_config(const HuggingFaceSpec& spec) {
+}  // namespace
+
+DecoderConfig huggingface_config(const HuggingFaceSpec& spec) {
   const std::filesystem::path path = spec.directory / "config.json";
   DecoderConfig config =
       decoder_config(read_json(path), printable(path.native(), 400), spec.longrope);
@@ -165,12 +167,8 @@ DecoderConfig read_config(const HuggingFaceSpec& spec) {
   return config;
 }
 
-}  // namespace
-
-ModelShape huggingface_shape(const HuggingFaceSpec& spec) { return shape_of(read_config(spec)); }
-
 Network read_huggingface(const HuggingFaceSpec& spec) {
-  Network network{.config = read_config(spec)};
+  Network network{.config = huggingface_config(spec)};
   const WeightFiles files(spec.directory);
   const Dtype stored = network.config.dtype ? *network.config.dtype
                                             : files.tensor("model.embed_tokens.weight").view.dtype;

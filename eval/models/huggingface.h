@@ -15,8 +15,8 @@ struct HuggingFaceSpec {
   LongRope longrope = LongRope::for_short;
 };
 
-/// From config.json alone.
-ModelShape huggingface_shape(const HuggingFaceSpec& spec);
+/// Without the weights.
+DecoderConfig huggingface_config(const HuggingFaceSpec& spec);
 
 /// Weights are used where they lie when they have the run dtype, and converted once otherwise.
 /// E_WEIGHT: a tensor is missing, or belongs to nothing.  E_SHAPE: one has another shape than the

@@ -24,30 +24,6 @@ constexpr int64_t kMaxPositions = 4096;
 double inverse_rms(int ones) noexcept { return std::sqrt(static_cast<double>(kWidth) / ones); }
 const double kNorm1 = inverse_rms(2), kNorm2 = inverse_rms(3), kNorm3 = inverse_rms(4);
 
-DecoderConfig config_of(const Recall2Spec& spec) {
-  KVLAB_REQUIRE(
-      spec.num_heads >= 1 && spec.num_kv_heads >= 1 && spec.num_heads % spec.num_kv_heads == 0,
-      "E_CONFIG", "recall2: ", spec.num_kv_heads, " kv heads must divide ", spec.num_heads,
-      " heads");
-  DecoderConfig config{.family = "recall2",
-                       .width = kWidth,
-                       .mlp_width = kMlpWidth,
-                       .num_layers = 2,
-                       .num_heads = spec.num_heads,
-                       .num_kv_heads = spec.num_kv_heads,
-                       .head_dim = kHeadDim,
-                       .vocab_size = kVocab,
-                       .max_positions = kMaxPositions,
-                       .norm_eps = kEps,
-                       .attention_scale = 1 / std::sqrt(static_cast<double>(kHeadDim)),
-                       .window_left = {-1, -1},
-                       .begin_token = 0};
-  config.rope = {.style = Rope::Style::half_split, .rotary_dim = kHeadDim};
-  for (int i = 0; i < kPairs; ++i)
-    config.rope.inv_freq.push_back(std::pow(kTheta, -static_cast<double>(i) / kPairs));
-  return config;
-}
-
 /// A matrix written entry by entry in double, rounded once to the run dtype.
 class Matrix {
  public:
@@ -146,10 +122,32 @@ DecoderWeights weights_of(const Recall2Spec& spec, const DecoderConfig& config) 
 
 }  // namespace
 
-ModelShape recall2_shape(const Recall2Spec& spec) { return shape_of(config_of(spec)); }
+DecoderConfig recall2_config(const Recall2Spec& spec) {
+  KVLAB_REQUIRE(
+      spec.num_heads >= 1 && spec.num_kv_heads >= 1 && spec.num_heads % spec.num_kv_heads == 0,
+      "E_CONFIG", "recall2: ", spec.num_kv_heads, " kv heads must divide ", spec.num_heads,
+      " heads");
+  DecoderConfig config{.family = "recall2",
+                       .width = kWidth,
+                       .mlp_width = kMlpWidth,
+                       .num_layers = 2,
+                       .num_heads = spec.num_heads,
+                       .num_kv_heads = spec.num_kv_heads,
+                       .head_dim = kHeadDim,
+                       .vocab_size = kVocab,
+                       .max_positions = kMaxPositions,
+                       .norm_eps = kEps,
+                       .attention_scale = 1 / std::sqrt(static_cast<double>(kHeadDim)),
+                       .window_left = {-1, -1},
+                       .begin_token = 0};
+  config.rope = {.style = Rope::Style::half_split, .rotary_dim = kHeadDim};
+  for (int i = 0; i < kPairs; ++i)
+    config.rope.inv_freq.push_back(std::pow(kTheta, -static_cast<double>(i) / kPairs));
+  return config;
+}
 
 Network make_recall2(const Recall2Spec& spec) {
-  Network network{.config = config_of(spec)};
+  Network network{.config = recall2_config(spec)};
   network.weights = weights_of(spec, network.config);
   network.fingerprint = shape_of(network.config).fingerprint;  // the weights follow from it
   return network;

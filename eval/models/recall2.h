@@ -17,7 +17,7 @@ struct Recall2Spec {
   Dtype dtype = Dtype::f32;
 };
 
-ModelShape recall2_shape(const Recall2Spec& spec);
+DecoderConfig recall2_config(const Recall2Spec& spec);
 Network make_recall2(const Recall2Spec& spec);
 
 }  // namespace kvlab

@@ -105,14 +105,15 @@ INSTANTIATE_TEST_SUITE_P(Layouts, Recall2,
                          testing::Values(Heads{1, 1}, Heads{2, 2}, Heads{4, 2}, Heads{4, 1}));
 
 TEST(Recall2Spec, HasAShapeAndAFingerprintOfItsOwn) {
-  const ModelShape shape = recall2_shape({.num_heads = 4, .num_kv_heads = 2});
+  const ModelShape shape = shape_of(recall2_config({.num_heads = 4, .num_kv_heads = 2}));
   EXPECT_EQ(shape.architecture, "recall2");
   EXPECT_EQ(shape.layers.size(), 2u);
   EXPECT_EQ(shape.vocab_size, 32);
   EXPECT_EQ(shape.max_positions, 4096);
   EXPECT_EQ(shape.layers[0].head_dim, 64);
-  EXPECT_NE(shape.fingerprint, recall2_shape({.num_heads = 4, .num_kv_heads = 4}).fingerprint);
-  EXPECT_THAT(error_of([] { recall2_shape({.num_heads = 4, .num_kv_heads = 3}); }),
+  EXPECT_NE(shape.fingerprint,
+            shape_of(recall2_config({.num_heads = 4, .num_kv_heads = 4})).fingerprint);
+  EXPECT_THAT(error_of([] { recall2_config({.num_heads = 4, .num_kv_heads = 3}); }),
               StartsWith("E_CONFIG"));
 }
 
