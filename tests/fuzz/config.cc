@@ -35,19 +35,16 @@ const Catalogue& tasks() {
 }  // namespace
 }  // namespace kvlab
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace kvlab;
-  if (size > 4096) return 0;  // sweeps multiply: long inputs are only slow
-  const std::string_view text(reinterpret_cast<const char*>(data), size);
+void kvlab::fuzz::target(std::string_view text) {
+  if (text.size() > 4096) return;  // sweeps multiply: long inputs are only slow
   Experiment experiment;
   const bool valid = fuzz::accepts({"E_FORMAT", "E_CONFIG", "E_UNKNOWN", "E_NONFINITE"}, [&] {
     experiment = parse_experiment(parse_json(text, "input"), ".", registry(), tasks());
   });
-  if (!valid) return 0;
+  if (!valid) return;
   for (const Cell& cell : experiment.cells) {
     const Cell& dense = experiment.cells.at(cell.reference);
     fuzz::require(dense.is_dense, "a reference is dense");
     fuzz::require(dense.seed == cell.seed && dense.task.params == cell.task.params, "and alike");
   }
-  return 0;
 }

@@ -1,5 +1,5 @@
 #pragma once
-// What fuzz targets share.  A target is one file with LLVMFuzzerTestOneInput and a folder of seeds;
+// What fuzz targets share.  A target is one file that defines fuzz::target and a folder of seeds;
 // tests/fuzz/CMakeLists.txt lists it.
 
 #include <cstddef>
@@ -11,9 +11,10 @@
 
 #include "core/error.h"
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
-
 namespace kvlab::fuzz {
+
+/// Returns whatever the input is; ends the run where a law is broken.
+void target(std::string_view input);
 
 /// Ends the run: libFuzzer keeps the input.
 [[noreturn]] inline void broken(std::string_view law) {
@@ -43,3 +44,9 @@ bool accepts(std::initializer_list<std::string_view> codes, Act&& act) {
 }
 
 }  // namespace kvlab::fuzz
+
+/// What libFuzzer calls.
+extern "C" [[gnu::used]] inline int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  kvlab::fuzz::target({reinterpret_cast<const char*>(data), size});
+  return 0;
+}

@@ -91,24 +91,21 @@ ModelShape shape() {
 }  // namespace
 }  // namespace kvlab
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace kvlab;
+void kvlab::fuzz::target(std::string_view text) {
   std::vector<MethodSpec> specs;
-  const std::string_view text(reinterpret_cast<const char*>(data), size);
   const bool parsed = fuzz::accepts({"E_FORMAT", "E_CONFIG", "E_UNKNOWN"}, [&] {
     specs = parse_methods(parse_json(text, "input"), registry());
   });
-  if (!parsed) return 0;
+  if (!parsed) return;
   const Json described = describe(specs);
   const Json again = {{"name", kComposeName}, {"params", {{"stages", described}}}};
   fuzz::require(describe(parse_methods(again, registry())) == described, "descriptions parse");
 
   for (const MethodSpec& spec : specs)
-    if (!spec.artifact.empty()) return 0;  // a path of this machine
+    if (!spec.artifact.empty()) return;  // a path of this machine
   fuzz::accepts({"E_COMPOSE", "E_SHAPE", "E_CONFIG", "E_UNKNOWN", "E_FORMAT"}, [&] {
     const Composition composition = check_composition(specs, shape(), registry());
     for (const ReadPolicy policy : {ReadPolicy::raw_chunk, ReadPolicy::stored, ReadPolicy::masked})
       fuzz::accepts({"E_READ_POLICY"}, [&] { check_read_policy(composition, policy); });
   });
-  return 0;
 }

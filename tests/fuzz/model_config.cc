@@ -4,9 +4,7 @@
 #include "eval/models/decoder_config.h"
 #include "tests/fuzz/fuzz.h"
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace kvlab;
-  const std::string_view text(reinterpret_cast<const char*>(data), size);
+void kvlab::fuzz::target(std::string_view text) {
   ModelShape shape;
   const bool valid = fuzz::accepts({"E_FORMAT", "E_UNSUPPORTED"}, [&] {
     const DecoderConfig config = decoder_config(parse_json(text, "input"), "input");
@@ -14,8 +12,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                   "every layer has a window or none");
     shape = shape_of(config);
   });
-  if (!valid) return 0;
+  if (!valid) return;
   check(shape);
   fuzz::require(dense_bytes_per_token(shape) > 0, "a shape stores something");
-  return 0;
 }

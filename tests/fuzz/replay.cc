@@ -11,8 +11,7 @@ int main(int argc, char** argv) {
   int replayed = 0;
   for (int i = 1; i < argc; ++i)
     for (const auto& file : std::filesystem::directory_iterator(argv[i])) {
-      const std::string input = kvlab::read_file(file.path(), 1 << 20);
-      LLVMFuzzerTestOneInput(reinterpret_cast<const uint8_t*>(input.data()), input.size());
+      kvlab::fuzz::target(kvlab::read_file(file.path(), 1 << 20));
       ++replayed;
     }
   std::cout << replayed << " seeds\n";

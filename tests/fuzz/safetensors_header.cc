@@ -3,13 +3,13 @@
 #include "core/safetensors.h"
 #include "tests/fuzz/fuzz.h"
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace kvlab;
+void kvlab::fuzz::target(std::string_view text) {
+  const std::span input(reinterpret_cast<const u8*>(text.data()), text.size());
+  const auto size = static_cast<int64_t>(text.size());
   SafetensorsHeader header;
-  const bool valid = fuzz::accepts({"E_FORMAT"}, [&] {
-    header = parse_safetensors_header({data, size}, static_cast<int64_t>(size), "input");
-  });
-  if (!valid) return 0;
+  const bool valid =
+      fuzz::accepts({"E_FORMAT"}, [&] { header = parse_safetensors_header(input, size, "input"); });
+  if (!valid) return;
   int64_t end = 0;
   for (const SafetensorsEntry& entry : header.entries) {
     int64_t bytes = size_of(entry.dtype);
@@ -18,6 +18,5 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     fuzz::require(entry.bytes.size() == bytes, "sizes agree with shapes");
     end = entry.bytes.last;
   }
-  fuzz::require(header.data_offset + end == static_cast<int64_t>(size), "and fill the file");
-  return 0;
+  fuzz::require(header.data_offset + end == size, "and fill the file");
 }

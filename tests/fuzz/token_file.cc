@@ -24,16 +24,13 @@ std::string as_list(const std::vector<int32_t>& tokens) {
 }  // namespace
 }  // namespace kvlab
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace kvlab;
-  const std::string_view text(reinterpret_cast<const char*>(data), size);
+void kvlab::fuzz::target(std::string_view text) {
   std::vector<int32_t> whole, pieces;
   const auto codes = {std::string_view("E_FORMAT"), std::string_view("E_POSITION")};
-  const bool valid = fuzz::accepts(codes, [&] { whole = tokens_of(text, size + 1); });
+  const bool valid = fuzz::accepts(codes, [&] { whole = tokens_of(text, text.size() + 1); });
   const bool again = fuzz::accepts(codes, [&] { pieces = tokens_of(text, 3); });
   fuzz::require(valid == again && whole == pieces, "pieces do not matter");
   for (const int32_t token : whole)
     fuzz::require(0 <= token && token < kVocabulary, "tokens are in the vocabulary");
   if (valid) fuzz::require(tokens_of(as_list(whole), 7) == whole, "a list of them is read alike");
-  return 0;
 }
