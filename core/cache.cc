@@ -1,7 +1,9 @@
 #include "core/cache.h"
 
+#include "core/cache/appended_rows.h"
 #include "core/cache/impl.h"
-#include "core/cache/rows.h"
+#include "core/cache/parcel.h"
+#include "core/safetensors.h"
 
 namespace kvlab {
 
@@ -57,11 +59,22 @@ cache::Impl::Impl(const ModelShape& model, Composition made_of, const Registry& 
       versions(layers.plans.size(), 0),
       last_ran(layers.plans.size()),
       ran_on(layers.plans.size(), nullptr),
-      rows(std::make_unique<cache::Rows>(*this)) {
+      rows(std::make_unique<cache::AppendedRows>(*this)) {
   for (const Layer& layer : shape.layers) has_cross |= layer.kind == Layer::Kind::cross;
 }
 
 cache::Impl::~Impl() = default;
+
+Json cache::Impl::identity() const {
+  Json methods = Json::array(), artifacts = Json::array();
+  for (const MethodSpec& method : composition.methods)
+    methods.push_back({{"name", method.name}, {"params", method.params}});
+  for (const auto& artifact : composition.artifacts) artifacts.push_back(artifact->header());
+  return {{"model", shape.fingerprint},
+          {"methods", std::move(methods)},
+          {"artifacts", std::move(artifacts)},
+          {"run_dtype", name_of(where.run_dtype)}};
+}
 
 const cache::LayerPlan& cache::Impl::plan_of(int layer, std::string_view call) const {
   KVLAB_REQUIRE(layer >= 0 && layer < static_cast<int>(layers.plans.size()), "E_LAYER",
@@ -141,16 +154,44 @@ uint64_t Cache::version(int layer) const {
   return impl_->versions[static_cast<size_t>(layer)];
 }
 
-Json Cache::identity() const {
-  Json methods = Json::array(), artifacts = Json::array();
-  for (const MethodSpec& method : impl_->composition.methods)
-    methods.push_back({{"name", method.name}, {"params", method.params}});
-  for (const auto& artifact : impl_->composition.artifacts) artifacts.push_back(artifact->header());
-  return {{"model", impl_->shape.fingerprint},
-          {"methods", std::move(methods)},
-          {"artifacts", std::move(artifacts)},
-          {"run_dtype", name_of(impl_->where.run_dtype)}};
+Rows Cache::export_rows(SeqId sequence, Range positions) const {
+  const cache::Sequence& one = impl_->sequence(sequence, "export_rows");
+  impl_->require_closed(one, "export_rows");
+  impl_->check_separable("export_rows");
+  impl_->check_range(one, positions);
+  return impl_->pack(one, positions);
 }
+
+void Cache::import_rows(SeqId sequence, const Rows& rows, int64_t at) {
+  impl_->import(sequence, rows, at);
+}
+
+void Cache::save(SeqId sequence, const std::filesystem::path& path) const {
+  const cache::Sequence& one = impl_->sequence(sequence, "save");
+  impl_->require_closed(one, "save");
+  const Rows rows = impl_->pack(one, std::nullopt);
+  std::vector<Tensor> tensors;
+  for (const auto& [name, view] : rows.tensors) tensors.push_back({.name = name, .view = view});
+  write_safetensors(path, tensors, {{std::string(cache::kRowsKey), rows.manifest}});
+}
+
+SeqId Cache::load(const std::filesystem::path& path) {
+  const SafetensorsFile file(path);
+  const auto manifest = file.header().metadata.find(std::string(cache::kRowsKey));
+  KVLAB_REQUIRE(manifest != file.header().metadata.end(), "E_FORMAT", "cache: ", path.string(),
+                " holds no rows of a cache (no `", cache::kRowsKey, "` in its metadata)");
+  Rows rows{.manifest = manifest->second};
+  for (const SafetensorsEntry& entry : file.header().entries)
+    rows.tensors.emplace_back(entry.name, file.tensor(entry.name));
+  return impl_->unpack(rows);
+}
+
+void Cache::materialise(int layer, SeqId sequence, Range positions, TensorView keys_pre_rope,
+                        TensorView values) const {
+  impl_->materialise(layer, sequence, positions, keys_pre_rope, values);
+}
+
+Json Cache::identity() const { return impl_->identity(); }
 
 const ModelShape& Cache::shape() const { return impl_->shape; }
 const Composition& Cache::composition() const { return impl_->composition; }

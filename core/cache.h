@@ -4,9 +4,12 @@
 // token and ten thousand.  What each call needs, changes and promises: core/README.md, "Lifecycle".
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/chunk.h"
@@ -44,6 +47,13 @@ struct Bytes {
   bool operator==(const Bytes&) const = default;
 };
 
+/// Rows outside a cache: a manifest (JSON, core/cache/parcel.h) and packed tensors.
+struct Rows {
+  std::string manifest{};
+  std::vector<std::pair<std::string, TensorView>> tensors{};
+  std::shared_ptr<void> owner{};
+};
+
 namespace cache {
 struct Impl;
 }
@@ -79,6 +89,15 @@ class Cache {
   double storing_seconds() const;
   std::vector<int64_t> live_rows(int layer, SeqId sequence) const;  // per list
 
+  Rows export_rows(SeqId sequence, Range positions) const;
+  void import_rows(SeqId sequence, const Rows& rows, int64_t at);
+  void save(SeqId sequence, const std::filesystem::path& path) const;
+  SeqId load(const std::filesystem::path& path);
+
+  /// Decoded keys before RoPE [n, Hkv, d] and values [n, Hkv, dv], float32, of the positions of a
+  /// range; rows that were dropped are E_POSITION.
+  void materialise(int layer, SeqId sequence, Range positions, TensorView keys_pre_rope,
+                   TensorView values) const;
   /// The positions a list still holds, ascending.
   std::vector<int32_t> positions(int layer, SeqId sequence, int list) const;
 

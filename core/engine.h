@@ -35,7 +35,7 @@ struct EncodeCall {
   TensorView as_stored{};  // same shape as rows, written when present: what a reader will see
 };
 
-/// The inverse.  rows float32 or the run dtype.
+/// The inverse, of single rows: a tile need not come whole.  rows float32 or the run dtype.
 struct DecodeCall {
   const PartView* from = nullptr;
   int stream = 0;

@@ -68,6 +68,7 @@ class PageList {
   /// for pages that are the same memory, -1 when nobody else has it.
   template <class Visit>
   void each_page(Visit&& visit) const {
+    if (first_ == last_) return;  // it may begin inside a page it does not have yet
     for (int64_t k = first_ / page_tokens_; k * page_tokens_ < last_; ++k) {
       if (!is_contiguous() && id(k) < 0) continue;
       visit(Range{std::max(first_, k * page_tokens_), std::min(last_, (k + 1) * page_tokens_)},

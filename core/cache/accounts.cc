@@ -5,9 +5,9 @@
 
 #include <algorithm>
 
+#include "core/cache/appended_rows.h"
 #include "core/cache/impl.h"
 #include "core/cache/row_columns.h"
-#include "core/cache/rows.h"
 
 namespace kvlab {
 
@@ -125,9 +125,9 @@ void cache::Impl::prefetch(int layer, std::span<const SeqId> of) {
   // On the CPU rows lie in memory unless the system has swapped them out: have them back in time.
   const auto system_page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
   for (const std::span<const u8>& bytes : read_set(layer, of)) {
-    const auto first = reinterpret_cast<uintptr_t>(bytes.data()) / system_page * system_page;
-    const auto last = reinterpret_cast<uintptr_t>(bytes.data()) + bytes.size();
-    madvise(reinterpret_cast<void*>(first), last - first, MADV_WILLNEED);
+    const size_t before = reinterpret_cast<uintptr_t>(bytes.data()) % system_page;
+    auto* const first = const_cast<u8*>(bytes.data()) - before;
+    madvise(first, bytes.size() + before, MADV_WILLNEED);
   }
 }
 

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "core/cache/appended_rows.h"
 #include "core/cache/impl.h"
-#include "core/cache/rows.h"
 
 namespace kvlab {
 namespace {
@@ -155,19 +155,14 @@ void cache::Impl::append(const Append& given) {
   else
     check_same_rows(chunk, given);
   check_fields(shape, where.run_dtype, given, needs(given.layer, given.rows.size()));
+  const cache::Work work(chunk);
   settle_below(given.layer);
   if (plan_of(given.layer, "append").stores) {
-    const size_t replaced = chunk.replaced.size();
-    try {
-      if (!chunk.replaces()) extend(given.layer);
-      rows->start(given);
-      if (chunk.replaces()) save_old(given.layer);
-      fill(given);
-      place(given.layer);
-    } catch (...) {
-      chunk.replaces() ? put_back(replaced) : undo_layer(given.layer);
-      throw;
-    }
+    if (!chunk.replaces()) extend(given.layer);
+    rows->start(given);
+    if (chunk.replaces()) save_old(given.layer);
+    fill(given);
+    place(given.layer);
   }
   chunk.steps[static_cast<size_t>(given.layer)] = Step::appended;
   moved(given.layer);
@@ -198,15 +193,6 @@ void cache::Impl::place(int layer) {
   if (g < 0 || group(g).cross || chunk.replaces()) return;
   // Read encoded as soon as they are due; otherwise tiles wait until the layer has attended.
   if (!chunk.is_raw() && group(g).lossy && !group(g).direct) form_tiles(g);
-}
-
-void cache::Impl::undo_layer(int layer) {
-  const cache::LayerPlan& plan = layers.plans[static_cast<size_t>(layer)];
-  for (const int g : {plan.main, plan.all}) {
-    if (g < 0) continue;
-    for (Sequence* one : chunk.sequences)
-      for (int l = 0; l < group(g).lists; ++l) undo_list(*one, g, l);
-  }
 }
 
 }  // namespace kvlab

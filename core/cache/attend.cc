@@ -205,6 +205,7 @@ void cache::Impl::run_attention(const Attend& given, std::vector<Segment>& segs,
 
 void cache::Impl::attend(const Attend& given) {
   check_attend(given);
+  const cache::Work work(chunk);
   settle_below(given.layer);
   const cache::LayerPlan& plan = layers.plans[at(given.layer)];
   const cache::LayerPlan& source = layers.plans[at(plan.source)];

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <unordered_set>
 
+#include "core/cache/appended_rows.h"
 #include "core/cache/impl.h"
 #include "core/cache/row_columns.h"
-#include "core/cache/rows.h"
 
 namespace kvlab {
 
@@ -56,6 +56,8 @@ void check_positions(const cache::Sequence& one, std::span<const int32_t> positi
 void cache::Impl::require_open(std::string_view call) const {
   KVLAB_REQUIRE(chunk.is_open, "E_ORDER", "cache: ", call,
                 " belongs between begin_chunk and end_chunk");
+  KVLAB_REQUIRE(!chunk.is_broken, "E_ORDER", "cache: ", call,
+                " in a pass in which a stage or the engine has failed; call cancel_chunk");
 }
 
 void cache::Impl::require_closed(const Sequence& one, std::string_view call) const {
@@ -151,9 +153,12 @@ void cache::Impl::end(ChunkEnd why) {
   for (int layer = 0; layer < static_cast<int>(layers.plans.size()); ++layer)
     KVLAB_REQUIRE(chunk.replaces() || !appends(layer) || chunk.steps[at(layer)] != Step::waiting,
                   "E_ORDER", "cache: end_chunk: layer ", layer, " has not appended");
-  settle_below(static_cast<int>(layers.plans.size()));
-  engine->sync();
-  if (!chunk.replaces() && !chunk.encoder) rank(why);
+  {
+    const cache::Work work(chunk);
+    settle_below(static_cast<int>(layers.plans.size()));
+    engine->sync();
+    if (!chunk.replaces() && !chunk.encoder) rank(why);
+  }
   // Nothing below asks a stage, and memory was reserved.
   for (const cache::Gone& row : chunk.gone) row.sequence->remember_removed(row.position, row.until);
   for (size_t i = 0; i < chunk.sequences.size(); ++i) {
@@ -180,9 +185,9 @@ void cache::Impl::end(ChunkEnd why) {
 }
 
 void cache::Impl::cancel() {
-  require_open("cancel_chunk");
+  KVLAB_REQUIRE(chunk.is_open, "E_ORDER", "cache: cancel_chunk without an open chunk");
   engine->sync();
-  put_back(0);
+  put_back();
   undo_rank();
   for (size_t i = 0; i < chunk.sequences.size(); ++i) {
     Sequence& one = *chunk.sequences[i];
@@ -224,7 +229,7 @@ void cache::Impl::close() {
     one->open = -1;
     one->count_tables();
   }
-  chunk.is_open = false;
+  chunk.is_open = chunk.is_broken = false;
   chunk.columns.clear();
   chunk.replaced.clear();
   chunk.gone.clear();

@@ -2,6 +2,7 @@
 // The inside of a Cache: one struct, its functions by subject in the files of this folder.
 
 #include <chrono>
+#include <exception>
 #include <map>
 #include <memory>
 #include <span>
@@ -76,6 +77,7 @@ struct Gone {
 
 struct OpenChunk {
   bool is_open = false;
+  bool is_broken = false;  // a stage or an engine threw: nothing but cancel
   ReadPolicy read = ReadPolicy::raw_chunk;
   Chunk::Write write = Chunk::Write::append;
   bool encoder = false;
@@ -98,6 +100,21 @@ struct OpenChunk {
   RowMap map() const { return {ids, indptr, positions}; }
   bool is_raw() const { return read == ReadPolicy::raw_chunk; }
   bool replaces() const { return write == Chunk::Write::replace; }
+};
+
+/// While it lives a stage or an engine may throw; then the pass can only be cancelled.
+class Work {
+ public:
+  explicit Work(OpenChunk& chunk) : chunk_(chunk) { chunk_.is_broken = true; }
+  ~Work() {
+    if (std::uncaught_exceptions() == before_) chunk_.is_broken = false;
+  }
+  Work(const Work&) = delete;
+  Work& operator=(const Work&) = delete;
+
+ private:
+  OpenChunk& chunk_;
+  int before_ = std::uncaught_exceptions();
 };
 
 /// A plan and what it was made for.
@@ -127,7 +144,7 @@ class Stopwatch {
   Clock::time_point begin_;
 };
 
-class Rows;  // NewRows of one append
+class AppendedRows;  // NewRows of one append
 
 /// "window+quant", or "the method" when nobody named it.
 std::string label_of(const Composition& composition);
@@ -143,6 +160,7 @@ struct Impl {
 
   // sequences.cc
   Sequence& sequence(SeqId id, std::string_view call);
+  std::unique_ptr<Sequence> make_sequence();
   SeqId add();
   SeqId adopt(std::unique_ptr<Sequence> one);
   SeqId fork(SeqId id);
@@ -181,12 +199,11 @@ struct Impl {
   void extend(int layer);
   void fill(const Append& given);
   void place(int layer);
-  void undo_layer(int layer);
 
   // replace.cc
   void check_rows_of_pass(const Append& given);
   void save_old(int layer);
-  void put_back(size_t kept);
+  void put_back();
 
   // settle.cc
   void form_tiles(int g);
@@ -238,6 +255,17 @@ struct Impl {
   std::vector<int64_t> dropped_slots(Sequence& one, int g, int l, Part part) const;
   bool keep_columns(Sequence& one);
 
+  // pack.cc, unpack.cc: see parcel.h
+  /// A whole sequence, or the living rows of a range.
+  Rows pack(const Sequence& one, const std::optional<Range>& range);
+  void check_range(const Sequence& one, Range positions) const;
+  void check_separable(std::string_view call) const;
+  SeqId unpack(const Rows& given);
+  void import(SeqId id, const Rows& given, int64_t position);
+
+  // materialise.cc
+  void materialise(int layer, SeqId id, Range positions, TensorView keys, TensorView values);
+
   // accounts.cc
   Bytes bytes(int layer);
   int64_t account() const;  // page tables and states
@@ -248,6 +276,7 @@ struct Impl {
   void prefetch(int layer, std::span<const SeqId> of);
 
   // Small ones.
+  Json identity() const;
   const LayerPlan& plan_of(int layer, std::string_view call) const;
   const PageLayout& page(int g, Part part) const {
     return store.groups()[static_cast<size_t>(g)].part[index_of(part)];
@@ -295,7 +324,7 @@ struct Impl {
   std::vector<Engine*> ran_on;
   bool has_cross = false;
   // Scratch, kept between calls.
-  std::unique_ptr<Rows> rows;
+  std::unique_ptr<AppendedRows> rows;
   std::vector<float> scratch_out, scratch_lse, observed_lse;
   int64_t scratch = 0, scratch_peak = 0;
   double storing_seconds = 0;

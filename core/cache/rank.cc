@@ -52,13 +52,8 @@ std::vector<int64_t> lowest(const Scored& scored, Range rows, const Selection& s
 }  // namespace
 
 void cache::Impl::rank(ChunkEnd why) {
-  try {
-    for (int s = 0; s < static_cast<int>(composition.selects.size()); ++s)
-      if (composition.selects[at(s)]->due(why)) rank_by(s);
-  } catch (...) {
-    undo_rank();
-    throw;
-  }
+  for (int s = 0; s < static_cast<int>(composition.selects.size()); ++s)
+    if (composition.selects[at(s)]->due(why)) rank_by(s);
 }
 
 void cache::Impl::rank_by(int s) {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/cache/appended_rows.h"
 #include "core/cache/impl.h"
-#include "core/cache/rows.h"
 
 namespace kvlab {
 
@@ -68,9 +68,8 @@ void cache::Impl::save_old(int layer) {
   }
 }
 
-/// Undoes all writes but the first `kept`.
-void cache::Impl::put_back(size_t kept) {
-  for (; chunk.replaced.size() > kept; chunk.replaced.pop_back()) {
+void cache::Impl::put_back() {
+  for (; !chunk.replaced.empty(); chunk.replaced.pop_back()) {
     const OldBytes& old = chunk.replaced.back();
     const ListView view = old.sequence->lists[at(old.list)][old.part].view();
     const u8* from = old.bytes.data();

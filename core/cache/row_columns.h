@@ -24,6 +24,8 @@ class RowColumns {
     if (page_.position < 0) return static_cast<int32_t>(slot + offset_);
     return at(slot, position_);
   }
+  /// Where positions are explicit.
+  void move(int64_t slot, int64_t by) { at(slot, position_) += static_cast<int32_t>(by); }
   int32_t& until(int64_t slot) { return at(slot, until_); }
   /// until, kForever where the part has no such column.
   int32_t until_or_forever(int64_t slot) { return page_.until < 0 ? kForever : until(slot); }

@@ -64,13 +64,15 @@ SeqId cache::Impl::adopt(std::unique_ptr<Sequence> one) {
   return id;
 }
 
-SeqId cache::Impl::add() {
+std::unique_ptr<Sequence> cache::Impl::make_sequence() {
   auto one = std::make_unique<Sequence>();
   one->lists = store.make_lists();
   for (const cache::StateOf& state : layers.states)
     one->states.emplace_back(static_cast<size_t>(state.bytes), u8{0});
-  return adopt(std::move(one));
+  return one;
 }
+
+SeqId cache::Impl::add() { return adopt(make_sequence()); }
 
 SeqId cache::Impl::fork(SeqId id) {
   Sequence& from = sequence(id, "fork");

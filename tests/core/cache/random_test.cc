@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "tests/core/cache/world.h"
+#include "tests/support/scratch.h"
 
 namespace kvlab::test {
 namespace {
@@ -35,6 +36,7 @@ World::PassPlan random_pass(World& world, std::mt19937& random) {
 class RandomLives : public testing::TestWithParam<unsigned> {};
 
 TEST_P(RandomLives, AgreeWithTheOracleAtEveryStep) {
+  const Scratch scratch;
   const unsigned first = GetParam() * 20;
   for (unsigned seed = first; seed < first + 20; ++seed) {
     std::mt19937 random(seed);
@@ -47,7 +49,7 @@ TEST_P(RandomLives, AgreeWithTheOracleAtEveryStep) {
     world.add();
     std::ostringstream history;
     for (int step = 0; step < 25; ++step) {
-      const int64_t what = below(12);
+      const int64_t what = below(14);
       const auto one = static_cast<size_t>(below(std::ssize(world.live())));
       if (what == 0 && world.live().size() < 4) {
         history << "add; ";
@@ -62,6 +64,12 @@ TEST_P(RandomLives, AgreeWithTheOracleAtEveryStep) {
         const int64_t n = std::max<int64_t>(world.live()[one].seen - below(8), 0);
         history << "truncate " << one << " to " << n << "; ";
         world.truncate(one, n);
+      } else if (what == 4) {
+        history << "reload " << one << "; ";
+        ASSERT_NO_THROW(world.reload(one, scratch / "sequence")) << history.str();
+      } else if (what == 5) {
+        history << "transplant " << one << "; ";
+        ASSERT_NO_THROW(world.transplant(one)) << history.str();
       } else {
         const World::PassPlan plan = random_pass(world, random);
         history << plan.text() << "; ";

@@ -111,7 +111,7 @@ std::vector<int64_t> OracleLayer::living(int list, int64_t next) const {
 }
 
 /// One row of one head, as it came, as recent rows are stored, or as its tile decodes.
-Matrix OracleLayer::form(int, int64_t p, int head, bool of_keys, bool encoded,
+Matrix OracleLayer::form(int64_t p, int head, bool of_keys, bool encoded,
                          const Encoded& all) const {
   const auto given = [&](int64_t i) {
     return (of_keys ? rows_[at(i)].keys : rows_[at(i)].values)[at(head)];
@@ -129,6 +129,11 @@ Matrix OracleLayer::form(int, int64_t p, int head, bool of_keys, bool encoded,
   Matrix tile;
   for (int64_t i = begin; i < begin + size; ++i) tile.push_back(stored(together[at(i)]));
   return {(of_keys ? rules_->key_form : rules_->value_form)(tile)[at(mine - begin)]};
+}
+
+Vector OracleLayer::held(int64_t p, int head, bool of_keys) const {
+  const Encoded all = encode(head * rules_->lists / rules_->kv_heads, size() - 1);
+  return form(p, head, of_keys, all.when[at(p)] < size(), all)[0];
 }
 
 OracleLayer::Answer OracleLayer::attend(const Matrix& queries, int64_t q, int64_t begin,
@@ -152,8 +157,8 @@ OracleLayer::Answer OracleLayer::attend(const Matrix& queries, int64_t q, int64_
         const int64_t now = policy == Policy::raw_chunk ? begin - 1 : q;
         if (!lives(list, p, policy == Policy::raw_chunk ? begin : q)) continue;
         const bool is_encoded = encoded[at(list)].when[at(p)] <= now;
-        key = form(list, p, head, true, is_encoded, encoded[at(list)])[0];
-        value = form(list, p, head, false, is_encoded, encoded[at(list)])[0];
+        key = form(p, head, true, is_encoded, encoded[at(list)])[0];
+        value = form(p, head, false, is_encoded, encoded[at(list)])[0];
       }
       double logit = 0;
       for (size_t c = 0; c < key.size(); ++c) logit += queries[at(h)][c] * key[c];

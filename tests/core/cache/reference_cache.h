@@ -71,7 +71,10 @@ class OracleLayer {
   /// When each row was encoded; never: a position beyond all.
   std::vector<int64_t> encoded_at(int list, int64_t newest) const;
   int64_t until(int list, int64_t position) const;
-  bool is_dropped(int list, int64_t position) const { return dropped_.count({list, position}) > 0; }
+  bool lives(int list, int64_t position, int64_t q) const;
+  /// A row as the next query reads it.
+  Vector held(int64_t position, int head, bool of_keys) const;
+  bool is_dropped(int list, int64_t position) const { return dropped_.contains({list, position}); }
   int64_t dropped_when(int list, int64_t position) const { return dropped_.at({list, position}); }
   const OracleRules& rules() const { return *rules_; }
   static constexpr int64_t kNever = int64_t{1} << 40;
@@ -82,9 +85,7 @@ class OracleLayer {
     std::vector<std::vector<int64_t>> tile{};  // per row: the rows encoded with it
   };
   Encoded encode(int list, int64_t newest) const;
-  bool lives(int list, int64_t position, int64_t q) const;
-  Matrix form(int list, int64_t position, int head, bool of_keys, bool encoded,
-              const Encoded& all) const;
+  Matrix form(int64_t position, int head, bool of_keys, bool encoded, const Encoded& all) const;
 
   const OracleRules* rules_;
   std::vector<OracleRow> rows_{};

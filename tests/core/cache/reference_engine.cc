@@ -207,7 +207,7 @@ void each_tile(const PartView& view, const StreamLayout& stream, std::span<const
 }  // namespace
 
 void register_test_codecs(Registry& registry) {
-  const auto add = [&](std::string name, auto layout) {
+  const auto add = [&](const std::string& name, auto layout) {
     registry.add(Codec{.name = std::move(name),
                        .bound = "test",
                        .schema = "{}",

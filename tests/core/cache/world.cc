@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "core/error.h"
+#include "tests/support/refusal.h"
 
 namespace kvlab::test {
 namespace {
@@ -50,9 +51,7 @@ class Budget final : public Select {
     const SelectorConfig& mine = config_.selectors[at(number_)];
     return {.granularity = mine.granularity, .sinks = mine.sinks, .recent = mine.recent};
   }
-  bool due(ChunkEnd end) const override {
-    return config_.selectors[at(number_)].due.count(end) > 0;
-  }
+  bool due(ChunkEnd end) const override { return config_.selectors[at(number_)].due.contains(end); }
   void score(LiveRows& rows, Ragged& scores) const override {
     const Ragged positions = rows.positions();
     for (int64_t list = 0; list + 1 < std::ssize(positions.indptr); ++list)
@@ -133,7 +132,7 @@ WorldConfig random_config(std::mt19937& random) {
     config.layers.push_back(small_layer(kv_heads * (1 + static_cast<int>(below(2))), kv_heads,
                                         below(4) == 0 ? below(10) : -1));
   switch (below(6)) {
-    case 0:
+    default:
       break;  // dense
     case 1:
     case 2:
@@ -255,6 +254,27 @@ size_t World::fork(size_t i) {
 void World::drop(size_t i) {
   cache_->drop(live_[i].id);
   live_.erase(live_.begin() + static_cast<std::ptrdiff_t>(i));
+}
+
+void World::reload(size_t i, const std::filesystem::path& file) {
+  cache_->save(live_[i].id, file);
+  const SeqId id = cache_->load(file);
+  cache_->drop(live_[i].id);
+  live_[i].id = id;
+  live_[i].shares = false;
+}
+
+void World::transplant(size_t i) {
+  Live& one = live_[i];
+  const SeqId id = cache_->add_sequence();
+  if (one.seen > 0) {
+    const Rows rows = cache_->export_rows(one.id, {0, one.seen});
+    cache_->import_rows(id, rows, 0);
+  }
+  cache_->drop(one.id);
+  one.id = id;
+  one.shares = false;
+  one.arrived = one.seen;
 }
 
 bool World::may_read_stored(const PassPlan& plan) const {
@@ -398,7 +418,7 @@ std::vector<float> World::pass(const PassPlan& plan) {
 /// Budgets, from the text: the lowest unprotected rows go, of equal ones the higher position.
 void World::rank(Live& one, ChunkEnd end, int64_t newest) {
   for (const SelectorConfig& selector : config_.selectors) {
-    if (selector.kind != SelectorConfig::Kind::budget || selector.due.count(end) == 0) continue;
+    if (selector.kind != SelectorConfig::Kind::budget || !selector.due.contains(end)) continue;
     for (int layer = 0; layer < num_layers(); ++layer) {
       OracleLayer& rows = one.layers[at(layer)];
       const int lists = rules(layer).lists;
@@ -431,7 +451,7 @@ bool World::truncate(size_t i, int64_t n) {
   Live& one = live_[i];
   // With no row of rank gone since, and everything younger than rollback kept, it must work; so it
   // must where rows never change or leave.
-  bool must = one.last_drop < n && n >= one.furthest - config_.where.rollback;
+  bool must = one.last_drop < n && n >= one.furthest - config_.where.rollback && n >= one.arrived;
   if (!drops() && (!rules(0).lossy || (rules(0).lag == 0 && rules(0).tile == 1)))
     must = must || rules(0).tile == 1;
   try {
@@ -469,9 +489,38 @@ void World::check_state() {
             << "layer " << layer << " list " << list << " after " << one.seen << " tokens";
         ASSERT_EQ(counts[at(list)], std::ssize(want));
       }
+      check_materialised(one, layer);
     }
   }
   check_bytes();
+}
+
+/// Every position that all lists hold, in the form the next query reads; others are refused.
+void World::check_materialised(const Live& one, int layer) {
+  const OracleRules& r = rules(layer);
+  const OracleLayer& rows = one.layers[at(layer)];
+  std::vector<float> keys(at(r.kv_heads * r.key_dim)), values(at(r.kv_heads * r.value_dim));
+  for (int64_t p = 0; p < one.seen; ++p) {
+    bool is_held = true;
+    for (int list = 0; list < r.lists; ++list) is_held &= rows.lives(list, p, one.seen);
+    const auto materialise = [&] {
+      cache_->materialise(layer, one.id, {p, p + 1},
+                          dense_view(keys.data(), Dtype::f32, {1, r.kv_heads, r.key_dim}),
+                          dense_view(values.data(), Dtype::f32, {1, r.kv_heads, r.value_dim}));
+    };
+    if (!is_held) {
+      EXPECT_REFUSED("E_POSITION", "is not held", materialise()) << "position " << p;
+      continue;
+    }
+    materialise();
+    for (int head = 0; head < r.kv_heads; ++head) {
+      const Vector key = rows.held(p, head, true), value = rows.held(p, head, false);
+      for (int c = 0; c < r.key_dim; ++c)
+        ASSERT_EQ(keys[at(head * r.key_dim + c)], static_cast<float>(key[at(c)]));
+      for (int c = 0; c < r.value_dim; ++c)
+        ASSERT_EQ(values[at(head * r.value_dim + c)], static_cast<float>(value[at(c)]));
+    }
+  }
 }
 
 /// From the texts: what the rows that must be there take.
@@ -506,7 +555,7 @@ void World::check_bytes() {
         const int64_t rollback = config_.where.rollback;
         const int64_t line = one.furthest - rollback - (rollback > 0 ? 1 : 0);
         for (int64_t p = one.seen - 1; p >= r.first; --p)
-          if (!direct && when[at(p)] - 1 >= line) oldest_exact = p;
+          if (!direct && when[at(p)] - 1 >= line && when[at(p)] >= one.arrived) oldest_exact = p;
         for (int64_t p = 0; p < one.seen; ++p) {
           const bool lives = one.seen <= rows.until(list, p) && !rows.is_dropped(list, p);
           const bool is_recent = p < r.first || (!direct && p >= oldest_exact);

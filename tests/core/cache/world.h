@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
@@ -58,6 +59,7 @@ class World {
     int64_t furthest = 0;    // tokens it ever had: how far back rollback reaches
     int64_t last_drop = -1;  // newest position of the last pass that dropped by rank
     bool shares = false;     // forked, or forked from
+    int64_t arrived = 0;     // rows encoded before it came here without their exact form
   };
   struct PassPlan {
     std::vector<size_t> which{};  // into live()
@@ -75,6 +77,9 @@ class World {
   std::vector<float> pass(const PassPlan& plan);
   /// Whether it was possible; when it was, answers must go on to agree.
   bool truncate(size_t i, int64_t n);
+  /// To a file and back, or out of the cache and into it: another sequence takes the place of i.
+  void reload(size_t i, const std::filesystem::path& file);
+  void transplant(size_t i);
   /// Positions held, counts and bytes.
   void check_state();
 
@@ -98,6 +103,7 @@ class World {
   float number(int layer, int what, int64_t position, int64_t i);
   void rank(Live& one, ChunkEnd end, int64_t newest);
   void check_bytes();
+  void check_materialised(const Live& one, int layer);
   int64_t least_bytes() const;
 
   WorldConfig config_;

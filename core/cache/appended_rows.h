@@ -11,9 +11,9 @@
 namespace kvlab::cache {
 
 /// One lives as long as its cache, so that a decode step allocates nothing.
-class Rows final : public NewRows {
+class AppendedRows final : public NewRows {
  public:
-  explicit Rows(Impl& cache) : cache_(cache) {}
+  explicit AppendedRows(Impl& cache) : cache_(cache) {}
 
   /// The lists of the layer have their slots already (Impl::extend); in a replacing pass the rows
   /// are looked up: E_POSITION when one is gone, E_ALIGN when it cannot be rewritten alone.

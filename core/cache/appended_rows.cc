@@ -1,4 +1,4 @@
-#include "core/cache/rows.h"
+#include "core/cache/appended_rows.h"
 
 #include <algorithm>
 #include <cstring>
@@ -16,7 +16,7 @@ std::string who(int owner) {
 
 }  // namespace
 
-void Rows::start(const Append& append) {
+void AppendedRows::start(const Append& append) {
   append_ = &append;
   plan_ = &cache_.layers.plans[at(append.layer)];
   positions_ = append.rows.positions;
@@ -40,7 +40,8 @@ void Rows::start(const Append& append) {
 
 // ---- what stages ask for ----
 
-TensorView Rows::make(Buffer& buffer, Dtype dtype, std::initializer_list<int64_t> sizes, u8 fill) {
+TensorView AppendedRows::make(Buffer& buffer, Dtype dtype, std::initializer_list<int64_t> sizes,
+                              u8 fill) {
   int64_t bytes = size_of(dtype);
   for (const int64_t size : sizes) bytes *= size;
   buffer.bytes.assign(at(std::max<int64_t>(bytes, 1)), fill);
@@ -48,7 +49,7 @@ TensorView Rows::make(Buffer& buffer, Dtype dtype, std::initializer_list<int64_t
   return buffer.view;
 }
 
-int Rows::find_stream(std::string_view name) const {
+int AppendedRows::find_stream(std::string_view name) const {
   int stream = cache_.layers.find_stream(append_->layer, owner_, name);
   if (stream < 0) stream = cache_.layers.find_stream(append_->layer, kLayout, name);
   if (stream >= 0) return stream;
@@ -59,11 +60,11 @@ int Rows::find_stream(std::string_view name) const {
        suggestion(name, known));
 }
 
-void Rows::take(std::string_view name, const TensorView& rows) {
+void AppendedRows::take(std::string_view name, const TensorView& rows) {
   streams_[at(find_stream(name))].view = rows;
 }
 
-TensorView Rows::stream(std::string_view name) {
+TensorView AppendedRows::stream(std::string_view name) {
   const int s = find_stream(name);
   Buffer& buffer = streams_[at(s)];
   if (buffer.view) return buffer.view;
@@ -74,7 +75,7 @@ TensorView Rows::stream(std::string_view name) {
               {append_->rows.size(), stream.spec.units, stream.spec.width}, 0);
 }
 
-TensorView Rows::as_stored(std::string_view name) {
+TensorView AppendedRows::as_stored(std::string_view name) {
   const int s = find_stream(name);
   if (stored_[at(s)].view) return stored_[at(s)].view;
   const Stream& stream = plan_->streams[at(s)];
@@ -87,7 +88,7 @@ TensorView Rows::as_stored(std::string_view name) {
   return out;
 }
 
-TensorView Rows::column(std::string_view name) {
+TensorView AppendedRows::column(std::string_view name) {
   int c = cache_.layers.find_column(append_->layer, owner_, name);
   if (c < 0) c = cache_.layers.find_column(append_->layer, kLayout, name);
   std::vector<std::string> known;
@@ -100,7 +101,7 @@ TensorView Rows::column(std::string_view name) {
                      : make(buffer, plan_->columns[at(c)].column.dtype, {append_->rows.size()}, 0);
 }
 
-TensorView Rows::keep() {
+TensorView AppendedRows::keep() {
   KVLAB_REQUIRE(owner_ != kLayout && plan_->selections[at(owner_)].flags, "E_UNSUPPORTED",
                 who(owner_), ": only a selector whose selection says `flags` may flag rows");
   Buffer& buffer = keeps_[at(owner_)];
@@ -118,14 +119,14 @@ TensorView Rows::keep() {
   return view;
 }
 
-TensorView Rows::state(SeqId sequence, std::string_view name) {
+TensorView AppendedRows::state(SeqId sequence, std::string_view name) {
   const int s = owner_ == kLayout ? -1 : cache_.layers.find_state(append_->layer, owner_, name);
   KVLAB_REQUIRE(s >= 0, "E_UNKNOWN", who(owner_), ": layer ", append_->layer, " has no state `",
                 name, "`");
   return cache_.staged_state(cache_.in_chunk(sequence, "state"), s);
 }
 
-TensorView Rows::past(SeqId sequence, std::string_view name) {
+TensorView AppendedRows::past(SeqId sequence, std::string_view name) {
   const Stream& stream = plan_->streams[at(find_stream(name))];
   Sequence& one = cache_.in_chunk(sequence, "past");
   const Group& group = cache_.group(stream.group);
@@ -170,7 +171,7 @@ TensorView Rows::past(SeqId sequence, std::string_view name) {
 
 // ---- flags ----
 
-int32_t Rows::until(int64_t row, int list) const {
+int32_t AppendedRows::until(int64_t row, int list) const {
   int64_t until = kForever;
   const int64_t p = position(row);
   for (const Flags& one : flags_) {
@@ -184,7 +185,7 @@ int32_t Rows::until(int64_t row, int list) const {
   return static_cast<int32_t>(until);
 }
 
-void Rows::check_flags() {
+void AppendedRows::check_flags() {
   if (plan_->reindexes) {
     for (int s = 0; s < static_cast<int>(plan_->selections.size()); ++s) {
       if (!plan_->selections[at(s)].reindexes) continue;
@@ -215,12 +216,12 @@ void Rows::check_flags() {
 
 // ---- where rows lie ----
 
-const std::vector<Placement>& Rows::placements(int g, Part part) {
+const std::vector<Placement>& AppendedRows::placements(int g, Part part) {
   return placements_[g == plan_->main ? 0 : 1][index_of(part)];
 }
 
 /// The rows just added, at the ends of their lists.
-void Rows::locate_new(int g) {
+void AppendedRows::locate_new(int g) {
   const Group& group = cache_.group(g);
   auto& where = placements_[g == plan_->main ? 0 : 1];
   int32_t call_list = 0;
@@ -244,7 +245,7 @@ void Rows::locate_new(int g) {
 }
 
 /// Rows stored long ago, in every form they have.
-void Rows::locate_old(int g) {
+void AppendedRows::locate_old(int g) {
   const Group& group = cache_.group(g);
   auto& where = placements_[g == plan_->main ? 0 : 1];
   for (int64_t i = 0; i < std::ssize(append_->rows.sequences); ++i) {
@@ -276,7 +277,7 @@ void Rows::locate_old(int g) {
   }
 }
 
-void Rows::place_column(int g, Part part, int column, const TensorView& values) {
+void AppendedRows::place_column(int g, Part part, int column, const TensorView& values) {
   const PageLayout& page = cache_.page(g, part);
   const int64_t size = size_of(page.columns[at(column)].dtype);
   PartView view;
@@ -290,7 +291,7 @@ void Rows::place_column(int g, Part part, int column, const TensorView& values) 
   }
 }
 
-void Rows::place_own(int g, Part part) {
+void AppendedRows::place_own(int g, Part part) {
   const Group& group = cache_.group(g);
   const PageLayout& page = cache_.page(g, part);
   PartView view;
@@ -306,7 +307,7 @@ void Rows::place_own(int g, Part part) {
     write(page.until, one, may_die ? until(one.row, one.list % group.lists) : kForever);
 }
 
-void Rows::place_columns() {
+void AppendedRows::place_columns() {
   for (const int g : {plan_->main, plan_->all}) {
     if (g < 0) continue;
     for (const Part part : {Part::first, Part::past, Part::recent, Part::chunk}) {
@@ -322,14 +323,14 @@ void Rows::place_columns() {
   }
 }
 
-TensorView Rows::written(int s) const {
+TensorView AppendedRows::written(int s) const {
   const Stream& stream = plan_->streams[at(s)];
   KVLAB_REQUIRE(streams_[at(s)].view, "E_INTERNAL", who(stream.owner), ": stream `",
                 stream.spec.name, "` of layer ", append_->layer, " was not written");
   return streams_[at(s)].view;
 }
 
-int64_t Rows::held() const {
+int64_t AppendedRows::held() const {
   size_t bytes = 0;
   for (const auto* buffers : {&streams_, &stored_, &columns_, &keeps_, &decoded_})
     for (const Buffer& buffer : *buffers) bytes += buffer.bytes.capacity();
@@ -338,7 +339,7 @@ int64_t Rows::held() const {
   return static_cast<int64_t>(bytes);
 }
 
-void Rows::encode_into(int s, Part part, TensorView stored) {
+void AppendedRows::encode_into(int s, Part part, TensorView stored) {
   const Stream& stream = plan_->streams[at(s)];
   const std::vector<Placement>& where = placements(stream.group, part);
   if (where.empty()) return;
@@ -351,14 +352,14 @@ void Rows::encode_into(int s, Part part, TensorView stored) {
                          .as_stored = stored});
 }
 
-void Rows::encode(int s, TensorView stored) {
+void AppendedRows::encode(int s, TensorView stored) {
   const Stream& stream = plan_->streams[at(s)];
   for (const Part part : {Part::first, Part::past, Part::recent}) encode_into(s, part, stored);
   if (stream.chunk_index >= 0) encode_into(s, Part::chunk, {});
   encoded_[at(s)] = true;
 }
 
-void Rows::place_streams() {
+void AppendedRows::place_streams() {
   for (int s = 0; s < static_cast<int>(plan_->streams.size()); ++s) {
     const bool is_ours = plan_->streams[at(s)].owner == kLayout || !cache_.chunk.replaces();
     if (is_ours && !encoded_[at(s)]) encode(s, {});
