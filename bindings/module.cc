@@ -1,7 +1,7 @@
-// The native half of the Python package `kvlab`.
+// The native half of the Python package `kvlab`.  What users call is in bindings/kvlab/*.py, with
+// its types and its documentation; here is what those need of libkvlab.
 
-#include <pybind11/pybind11.h>
-
+#include "bindings/parts.h"
 #include "core/version.h"
 
 namespace py = pybind11;
@@ -23,4 +23,7 @@ py::dict version() {
 
 PYBIND11_MODULE(_kvlab, module) {
   module.def("version", &version, "What this build is: number, commit, build, compiler, torch.");
+  kvlab::python::add_errors(module);
+  kvlab::python::add_methods(module);
+  kvlab::python::add_cache(module);
 }

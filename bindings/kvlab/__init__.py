@@ -1,8 +1,45 @@
-"""KV-cache compression, really stored: the Python face of libkvlab."""
+"""KV-cache compression, really stored: the Python face of libkvlab.
+
+methods() names the methods, method_info() describes one, Cache holds the keys and values of a model
+of your own.
+"""
 
 import torch  # noqa: F401  # first: its libraries are loaded by torch's own rules
 
 from kvlab._kvlab import version
+from kvlab.cache import Bytes, Cache, Ran
+from kvlab.errors import (
+    Error,
+    FileError,
+    InputError,
+    InternalError,
+    ResourceError,
+    RuleError,
+    StateError,
+    UnknownError,
+    UnsupportedError,
+)
+from kvlab.registry import methods
+from kvlab.shape import Layer, ModelShape, Rope
 
 __version__ = version()["number"]
-__all__ = ["__version__", "version"]
+__all__ = [
+    "Bytes",
+    "Cache",
+    "Error",
+    "FileError",
+    "InputError",
+    "InternalError",
+    "Layer",
+    "ModelShape",
+    "Ran",
+    "ResourceError",
+    "Rope",
+    "RuleError",
+    "StateError",
+    "UnknownError",
+    "UnsupportedError",
+    "__version__",
+    "methods",
+    "version",
+]
