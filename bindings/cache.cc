@@ -3,6 +3,7 @@
 #include "core/cache.h"
 
 #include <pybind11/stl.h>
+#include <pybind11/stl/filesystem.h>
 
 #include <atomic>
 #include <optional>
@@ -264,6 +265,20 @@ class PyCache {
     alone("end_chunk", [&](Cache& cache) { cache.end_chunk(kind); });
   }
 
+  /// Keys before RoPE [n, Hkv, d] and values [n, Hkv, dv], float32.
+  py::tuple materialise(int layer, int64_t sequence, int64_t first, int64_t last) {
+    const Layer& site = site_of(layer);
+    KVLAB_REQUIRE(0 <= first && first < last && last <= kForever, "E_POSITION",
+                  "cache: materialise: [", first, ", ", last, ") holds no positions");
+    const py::object keys = empty({last - first, site.num_kv_heads, site.head_dim}, Dtype::f32);
+    const py::object values = empty({last - first, site.num_kv_heads, site.value_dim}, Dtype::f32);
+    const TensorView to_keys = view_of(keys, "keys"), to_values = view_of(values, "values");
+    alone("materialise", [&](Cache& cache) {
+      cache.materialise(layer, SeqId{sequence}, {first, last}, to_keys, to_values);
+    });
+    return py::make_tuple(keys, values);
+  }
+
  private:
   void require_open(const char* call) {
     KVLAB_REQUIRE(alone(call, [](Cache& cache) { return cache.in_chunk(); }), "E_ORDER",
@@ -378,6 +393,16 @@ void add_cache(py::module_& module) {
            [](PyCache& self, int layer, int64_t sequence, int list) {
              return self.alone("positions",
                                [&](Cache& c) { return c.positions(layer, SeqId{sequence}, list); });
+           })
+      .def("materialise", &PyCache::materialise, arg("layer"), arg("sequence"), arg("first"),
+           arg("last"))
+      .def("save",
+           [](PyCache& self, int64_t sequence, const std::filesystem::path& path) {
+             self.alone("save", [&](Cache& c) { c.save(SeqId{sequence}, path); });
+           })
+      .def("load",
+           [=](PyCache& self, const std::filesystem::path& path) {
+             return id_of(self.alone("load", [&](Cache& c) { return c.load(path); }));
            })
       .def("identity", [](PyCache& self) {
         return to_python(self.alone("identity", [](Cache& c) { return c.identity(); }));

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any, Literal
 
 import torch
@@ -259,6 +260,23 @@ class Cache:
     def positions(self, layer: int, sequence: int, head_list: int = 0) -> list[int]:
         """The positions a list still holds, ascending."""
         return self._native.positions(layer, sequence, head_list)
+
+    def materialise(
+        self, layer: int, sequence: int, first: int, last: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Decoded keys before RoPE [n, Hkv, d] and values [n, Hkv, dv], float32, of the positions
+        [first, last); E_POSITION where one of them was dropped."""
+        return self._native.materialise(layer, sequence, first, last)
+
+    # --- elsewhere ---
+
+    def save(self, sequence: int, path: str | PathLike[str]) -> None:
+        """Writes a sequence as it is stored; what is read after load() is the same, bit for bit."""
+        self._native.save(sequence, path)
+
+    def load(self, path: str | PathLike[str]) -> int:
+        """A new sequence with what was saved; E_IDENTITY for another model, method or format."""
+        return self._native.load(path)
 
     def identity(self) -> dict[str, Any]:
         """Model, method, parameters, format: what rows must share to be exchanged."""

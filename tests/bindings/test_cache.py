@@ -161,6 +161,40 @@ def test_fork_truncate_and_drop_reach_the_cache():
         cache.tokens_seen(two)
 
 
+@pytest.mark.parametrize("name", kvlab.methods())
+def test_a_saved_sequence_reads_the_same(tmp_path, name):
+    shape = kvlab.ModelShape.alike(1, num_heads=4, num_kv_heads=2, head_dim=64)
+    cache, other = kvlab.Cache(shape, name), kvlab.Cache(shape, name)
+    one = cache.add_sequence()
+    given = {"keys": rows(90, 2, 64), "values": rows(90, 2, 64, seed=1)}
+    given |= {"keys_pre_rope": given["keys"], "hidden": rows(90, 256), "queries": rows(90, 4, 64)}
+    with cache.chunk({one: 90}, end="prompt"):
+        cache.append(0, **{field: given[field] for field in cache.needs(0)})
+        cache.attend(0, given["queries"])
+    cache.save(one, tmp_path / "rows")
+    two = other.load(tmp_path / "rows")
+    step = {field: tensor[:1] for field, tensor in given.items()}
+    out = []
+    for each, sequence in ((cache, one), (other, two)):
+        with each.chunk({sequence: 1}):
+            each.append(0, **{field: step[field] for field in each.needs(0)})
+            out.append(each.attend(0, step["queries"]))
+    assert torch.equal(*out)
+    assert cache.bytes().cache_bytes == other.bytes().cache_bytes
+
+
+def test_what_is_stored_can_be_looked_at():
+    cache = kvlab.Cache(replace(SHAPE, layers=SHAPE.layers[:1]), dtype=torch.bfloat16)
+    one = cache.add_sequence()
+    k, v = rows(5, 2, 32).bfloat16(), rows(5, 2, 32, seed=1).bfloat16()
+    with cache.chunk({one: 5}):
+        cache.append(0, keys=k, values=v)
+        cache.attend(0, rows(5, 8, 32))
+    keys, values = cache.materialise(0, one, 1, 4)
+    assert torch.equal(keys, k[1:4].float())
+    assert torch.equal(values, v[1:4].float())
+
+
 def test_what_ran_and_what_it_took_is_told():
     cache = kvlab.Cache(replace(SHAPE, layers=SHAPE.layers[:1]), dtype=torch.bfloat16)
     one = cache.add_sequence()
