@@ -1,6 +1,8 @@
 #include "eval/text_table.h"
 
 #include <algorithm>
+#include <array>
+#include <string_view>
 
 namespace kvlab {
 namespace {
@@ -17,6 +19,18 @@ std::string padded(const std::string& text, size_t to, bool left) {
   return left ? text + gap : gap + text;
 }
 
+/// Numbers, with a sign or unit perhaps, or none where there is nothing to say.
+bool looks_like_a_number(const std::string& text) {
+  constexpr std::array<std::string_view, 3> kOthers = {"", "–", "none"};
+  const bool is_other = std::find(kOthers.begin(), kOthers.end(), text) != kOthers.end();
+  return is_other || text.starts_with("≤") || text.find_first_of("0123456789") <= 1;
+}
+
+bool is_numeric(const std::vector<std::vector<std::string>>& rows, size_t column) {
+  return std::all_of(rows.begin() + 1, rows.end(),
+                     [&](const auto& row) { return looks_like_a_number(row[column]); });
+}
+
 }  // namespace
 
 std::string TextTable::markdown() const {
@@ -24,16 +38,18 @@ std::string TextTable::markdown() const {
   for (const auto& row : rows_) {
     for (size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], width(row[c]));
   }
+  std::vector<bool> left(widths.size());
+  for (size_t c = 0; c < widths.size(); ++c) left[c] = c == 0 || !is_numeric(rows_, c);
   std::string text;
   for (size_t r = 0; r < rows_.size(); ++r) {
     for (size_t c = 0; c < widths.size(); ++c) {
-      text += "| " + padded(rows_[r][c], widths[c], c == 0) + " ";
+      text += "| " + padded(rows_[r][c], widths[c], left[c]) + " ";
     }
     text += "|\n";
     if (r > 0) continue;
     for (size_t c = 0; c < widths.size(); ++c) {
-      text += c == 0 ? "|" + std::string(widths[c] + 2, '-')
-                     : "|" + std::string(widths[c] + 1, '-') + ":";
+      text += left[c] ? "|" + std::string(widths[c] + 2, '-')
+                      : "|" + std::string(widths[c] + 1, '-') + ":";
     }
     text += "|\n";
   }

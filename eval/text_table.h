@@ -10,7 +10,7 @@ class TextTable {
  public:
   explicit TextTable(std::vector<std::string> header) : rows_{std::move(header)} {}
   void add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
-  /// First column to the left, the others to the right.
+  /// Columns of numbers to the right, the others to the left.
   std::string markdown() const;
 
  private:

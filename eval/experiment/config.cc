@@ -79,6 +79,23 @@ std::vector<std::vector<MethodSpec>> methods(const Json& given, const Registry& 
   return all;
 }
 
+/// "quant.bits": parameters of which the methods have more than one value.
+std::set<std::string> varied_parameters(const std::vector<std::vector<MethodSpec>>& methods) {
+  std::map<std::string, std::set<std::string>> values;
+  for (const auto& specs : methods) {
+    for (const MethodSpec& spec : specs) {
+      for (const auto& [key, value] : spec.params.items()) {
+        values[spec.name + "." + key].insert(canonical(value));
+      }
+    }
+  }
+  std::set<std::string> varied;
+  for (const auto& [name, seen] : values) {
+    if (seen.size() > 1) varied.insert(name);
+  }
+  return varied;
+}
+
 std::vector<TaskSpec> tasks(const Json& given, const Catalogue& catalogue) {
   KVLAB_REQUIRE(!given.empty(), "E_CONFIG", "tasks: the list is empty",
                 suggestion("", catalogue.tasks()));
@@ -223,13 +240,17 @@ TaskSpec parse_task(const Json& given, const Catalogue& catalogue) {
   return {task->name, complete(task->schema(params), params, task->name)};
 }
 
-std::string method_title(const std::vector<MethodSpec>& specs, const Registry& registry) {
+std::string method_title(const std::vector<MethodSpec>& specs, const Registry& registry,
+                         const std::set<std::string>& varied) {
   std::string title;
   for (const MethodSpec& spec : specs) {
     std::string given;
     for (const Parameter& parameter : registry.method_schema(spec.name).parameters()) {
       const auto found = spec.params.find(parameter.name);
-      if (found == spec.params.end() || *found == parameter.standard) continue;
+      const bool is_shown =
+          found != spec.params.end() &&
+          (*found != parameter.standard || varied.contains(spec.name + "." + parameter.name));
+      if (!is_shown) continue;
       given += (given.empty() ? "" : ",") + parameter.name + "=" +
                (found->is_string() ? found->get<std::string>() : canonical(*found));
     }
@@ -262,6 +283,7 @@ Experiment parse_experiment(const Json& config, const std::filesystem::path& fol
   experiment.max_seconds = all.at("limits").at("max_seconds");
 
   const auto all_methods = methods(all.at("methods"), registry);
+  const auto varied = varied_parameters(all_methods);
   const auto all_tasks = tasks(all.at("tasks"), catalogue);
   const auto all_matrices = matrices(all.at("matrix"));
   const auto all_seeds = seeds(all);
@@ -271,7 +293,10 @@ Experiment parse_experiment(const Json& config, const std::filesystem::path& fol
   KVLAB_REQUIRE(count <= static_cast<size_t>(kMostExpanded), "E_CONFIG", "config: stands for ",
                 count, " cells, more than ", kMostExpanded);
   std::vector<Cell>& cells = experiment.cells;
-  cells = cross({Cell{}}, all_methods, [](Cell& cell, const auto& one) { cell.method = one; });
+  cells = cross({Cell{}}, all_methods, [&](Cell& cell, const auto& one) {
+    cell.method = one;
+    cell.title = method_title(one, registry, varied);
+  });
   for (size_t i = 0; i < cells.size(); ++i) cells[i].is_dense = i == 0;
   cells = cross(cells, models, [](Cell& cell, const Json& one) { cell.model = one; });
   cells = cross(cells, all_tasks, [](Cell& cell, const TaskSpec& one) { cell.task = one; });

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,7 @@ struct Cell {
   uint64_t seed = 0;
   bool is_dense = false;
   std::string id{};      // of everything above
+  std::string title{};   // of the method, as tables show it
   size_t reference = 0;  // the dense cell of the same task, matrix and seed, by its place
 };
 
@@ -66,8 +68,10 @@ void override_value(Json& config, std::string_view assignment);
 /// {"builtin": "mqar", ...} or {"ppl": "decode", ...}, completed by the task's schema.
 TaskSpec parse_task(const Json& given, const Catalogue& catalogue);
 
-/// "quant(bits=4)+window": parameters that differ from their defaults.
-std::string method_title(const std::vector<MethodSpec>& specs, const Registry& registry);
+/// "quant(bits=2)+window": parameters that differ from their defaults, and those that are `varied`
+/// ("quant.bits").
+std::string method_title(const std::vector<MethodSpec>& specs, const Registry& registry,
+                         const std::set<std::string>& varied = {});
 
 /// First 16 hex digits of SHA-256 of the canonical JSON of {model, task, method, matrix, seed,
 /// schema}.

@@ -28,7 +28,7 @@ Json line_head(const FinishedCell& cell) {
                {"run", c.id},
                {"model", c.model},
                {"method", label(c.method)},
-               {"title", cell.method},
+               {"title", c.title},
                {"params", params.size() == 1 ? params[0] : params},
                {"task", c.task.name},
                {"task_params", c.task.params},
@@ -117,10 +117,11 @@ std::vector<Json> all_lines(const Experiment& experiment, const FinishedCells& c
 Json to_json(const FinishedCell& cell) {
   return {{"id", cell.cell->id},
           {"cell", describe(*cell.cell)},
-          {"title", cell.method},
+          {"title", cell.cell->title},
           {"protocol_suffix", cell.protocol_suffix},
           {"metrics", cell.metrics},
           {"facts", to_json(cell.facts)},
+          {"data", cell.data},
           {"observed", to_json(cell.outcome)},
           {"timing", timing_json(cell.outcome)},
           {"provenance", cell.provenance}};
@@ -130,10 +131,10 @@ FinishedCell finished_from(const Json& json, const Cell& cell) try {
   KVLAB_REQUIRE(json.at("id") == cell.id, "E_FORMAT", "cell ", cell.id, ": its file is of ",
                 json.at("id").dump());
   return {.cell = &cell,
-          .method = json.at("title"),
           .protocol_suffix = json.at("protocol_suffix"),
           .metrics = json.at("metrics"),
           .facts = comparable_from(json.at("facts")),
+          .data = json.at("data"),
           .outcome = outcome_from(json.at("observed"), json.at("timing")),
           .provenance = json.at("provenance")};
 } catch (const nlohmann::json::exception& error) {
@@ -174,7 +175,7 @@ std::vector<Json> sample_lines(const FinishedCell& cell, const FinishedCell& den
         {"id", sample.id},
         {"run", cell.cell->id},
         {"task", cell.cell->task.name},
-        {"method", cell.method},
+        {"method", cell.cell->title},
         {"metric", printed_name(headline, cell)},
         {"prediction", prediction(sample)},
         {"answers", sample.answers.empty() ? Json(sample.labels) : Json(sample.answers)},

@@ -14,10 +14,10 @@ namespace kvlab {
 /// A cell with what it gave: the content of cells/<id>.json.
 struct FinishedCell {
   const Cell* cell = nullptr;
-  std::string method{};  // its title
   std::string protocol_suffix{};
   std::vector<std::string> metrics{};  // of the task, the headline first
   Comparable facts{};
+  Json data = Json::object();  // what the task says of its data: files, BOS handling, counts
   CellOutcome outcome{};
   Json provenance = Json::object();  // when, where, how long
 };

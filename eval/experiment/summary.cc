@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "core/error.h"
+#include "core/schema.h"
 #include "eval/text_table.h"
 
 namespace kvlab {
@@ -26,25 +27,30 @@ std::string question(const FinishedCell& cell) {
   return canonical(json);
 }
 
-std::string task_title(const TaskSpec& task) {
+/// The task and those of its parameters that are not as they usually are.
+std::string task_title(const TaskSpec& task, const Catalogue& catalogue) {
+  const Schema schema = Schema::parse(catalogue.task(task.name).schema(task.params), task.name);
   std::string given;
-  for (const auto& [key, value] : task.params.items()) {
-    if (value.is_null() || value == Json("") || key == "protocol") continue;
-    given += (given.empty() ? "" : ", ") + key + " " +
+  for (const Parameter& parameter : schema.parameters()) {
+    const Json value = task.params.value(parameter.name, Json());
+    const bool is_said_elsewhere = parameter.name == "protocol" || parameter.name == "samples";
+    if (is_said_elsewhere || (!parameter.required && value == parameter.standard)) continue;
+    given += (given.empty() ? "" : ", ") + parameter.name + " " +
              (value.is_string() ? value.get<std::string>() : canonical(value));
   }
   return task.name + (given.empty() ? "" : " (" + given + ")");
 }
 
-std::string heading(const FinishedCell& cell) {
+std::string heading(const FinishedCell& cell, const Catalogue& catalogue) {
   const Cell& c = *cell.cell;
   const int64_t chunk = cell.facts.prefill_chunk;
   const std::string model = c.model.value("builtin", c.model.value("path", std::string("model")));
-  return "## " + task_title(c.task) + "\n\n" + model + ", " + cell.outcome.dtype + " · " +
-         cell.facts.protocol + " · " + cell.facts.read_policy + " · prefill " +
+  return "## " + task_title(c.task, catalogue) + "\n\n" + model + ", " + cell.outcome.dtype +
+         " · " + cell.facts.protocol + " · " + cell.facts.read_policy + " · prefill " +
          (chunk == 0 ? "in one pass" : "in chunks of " + std::to_string(chunk)) +
-         (c.matrix.query_aware ? " · query in the prefill" : "") + " · seed " +
-         std::to_string(c.seed) + " · " + std::to_string(cell.outcome.samples.size()) +
+         (c.matrix.query_aware ? " · query in the prefill" : "") +
+         (cell.data.contains("bos") ? " · BOS " + cell.data.at("bos").get<std::string>() : "") +
+         " · seed " + std::to_string(c.seed) + " · " + std::to_string(cell.outcome.samples.size()) +
          " samples\n\n";
 }
 
@@ -63,7 +69,9 @@ class Row {
     if (!got) return "–";
     if (catalogue_.metric(name).unit == "byte") return readable_bytes(got->value);
     std::string text = digits(got->value);
-    if (got->interval && got->interval->se > 0) text += " ± " + digits(half(*got->interval));
+    if (got->interval && is_visible(half(*got->interval), got->value)) {
+      text += " ± " + digits(half(*got->interval));
+    }
     return text;
   }
   std::string delta(const std::string& name) const {
@@ -90,6 +98,10 @@ class Row {
   }
 
  private:
+  /// Beside the four digits that are shown of the value.
+  static bool is_visible(double half_width, double value) {
+    return half_width > 0 && half_width >= 5e-5 * std::abs(value);
+  }
   static double half(const Interval& interval) { return (interval.high - interval.low) / 2; }
   const FinishedCell &cell_, &dense_;
   const Catalogue& catalogue_;
@@ -110,7 +122,7 @@ TextTable table(const FinishedCells& cells, const Catalogue& catalogue) {
     const Row row(*cell, dense, catalogue);
     const bool decodes = row.get("decode_tok_s").has_value();
     const int64_t nan = cell->outcome.nan_samples();
-    table.add({cell->method + (nan > 0 ? " (" + std::to_string(nan) + " samples NaN)" : ""),
+    table.add({cell->cell->title + (nan > 0 ? " (" + std::to_string(nan) + " samples NaN)" : ""),
                row.value(headline), row.delta(headline),
                has_noise ? row.against_noise(second) : row.value(second), row.value("cr"),
                row.value("bits_per_element"), row.value("cache_bytes"), row.value("prefill_tok_s"),
@@ -124,7 +136,7 @@ std::string mixed_note(const FinishedCells& cells, bool allow_mixed) {
   std::string note;
   for (const FinishedCell* cell : cells) {
     try {
-      check_comparable(cell->facts, cells[0]->facts, cell->method, cells[0]->method);
+      check_comparable(cell->facts, cells[0]->facts, cell->cell->title, cells[0]->cell->title);
     } catch (const Error& error) {
       if (!allow_mixed) throw;
       note += "\nMixed: " + std::string(error.message()) + "\n";
@@ -158,7 +170,7 @@ std::string summary_markdown(const std::string& title, const FinishedCells& cell
   for (const std::string& key : order) {
     const auto& rows = by_question.at(key);
     if (!rows[0]->cell->is_dense) continue;  // not finished: nothing to compare with yet
-    text += "\n" + heading(*rows[0]) + table(rows, catalogue).markdown() +
+    text += "\n" + heading(*rows[0], catalogue) + table(rows, catalogue).markdown() +
             mixed_note(rows, allow_mixed);
   }
   return text;

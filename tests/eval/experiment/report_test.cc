@@ -35,7 +35,6 @@ class Report : public testing::Test {
   /// Two samples of one label each, predicted right where `predicted` is 1.
   FinishedCell finished(size_t place, std::vector<int32_t> predicted, int64_t bytes) {
     FinishedCell cell{.cell = &experiment_.cells[place],
-                      .method = method_title(experiment_.cells[place].method, registry_),
                       .metrics = {"acc", "nll"},
                       .facts = {.protocol = "decode", .read_policy = "raw_chunk"}};
     cell.outcome.dtype = "float32";
