@@ -1,0 +1,141 @@
+#include "eval/experiment/plan.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "eval/model.h"
+#include "eval/model_files.h"
+#include "eval/rules.h"
+#include "eval/sha256.h"
+
+namespace kvlab {
+
+namespace {
+
+/// Of the samples themselves, whatever they were made of.
+std::string data_sha(const Work& work) {
+  Sha256 digest;
+  for (int64_t i = 0; i < work.count; ++i) {
+    const std::string line = canonical(describe(work.sample(i))) + "\n";
+    digest.update({reinterpret_cast<const u8*>(line.data()), line.size()});
+  }
+  return digest.hex();
+}
+
+std::filesystem::path from_folder(const std::filesystem::path& folder,
+                                  const std::filesystem::path& path) {
+  return path.is_absolute() ? path : folder / path;
+}
+
+/// {"path": DIR} relative to the config's folder.
+Json located(Json spec, const std::filesystem::path& folder) {
+  if (spec.is_object() && spec.contains("path") && spec["path"].is_string()) {
+    spec["path"] = from_folder(folder, spec["path"].get<std::string>()).string();
+  }
+  return spec;
+}
+
+/// Weights are not read yet, so artifacts made for them cannot be told from others yet.
+ModelShape without_fingerprint(ModelShape shape) {
+  shape.fingerprint.clear();
+  return shape;
+}
+
+Feeding feeding_of(const Cell& cell, const Work& work) {
+  KVLAB_REQUIRE(!cell.matrix.query_aware || work.query_aware, "E_CONFIG", cell.task.name,
+                ": query_aware: its scored tokens are part of the query, so the query cannot be ",
+                "moved into the prefill; leave query_aware out");
+  KVLAB_REQUIRE(!work.needs_raw_chunk || cell.matrix.read_policy == ReadPolicy::raw_chunk,
+                "E_READ_POLICY", cell.task.name, ": ", work.protocol,
+                " reads what follows the prefix as it came: it needs read_policy raw_chunk");
+  return {.prefill_chunk = cell.matrix.prefill_chunk.value_or(work.prefill_chunk),
+          .query_chunk = work.query_chunk,
+          .read = cell.matrix.read_policy,
+          .query_aware = cell.matrix.query_aware};
+}
+
+}  // namespace
+
+struct Planner::State {
+  struct Prepared {
+    std::shared_ptr<const Work> work;
+    std::string data_sha;
+  };
+  const Registry& registry;
+  const Catalogue& catalogue;
+  PlanOptions options;
+  std::map<std::string, Prepared> works;    // by model, task and seed
+  std::map<std::string, Json> model_files;  // by model
+  std::map<std::string, ModelShape> shapes;
+
+  const ModelShape& shape(const Json& model) {
+    const std::string key = canonical(model);
+    const auto found = shapes.find(key);
+    return found != shapes.end()
+               ? found->second
+               : shapes.emplace(key, without_fingerprint(shape_of(model))).first->second;
+  }
+
+  const Prepared& prepared(const Cell& cell, const Json& model,
+                           const std::filesystem::path& folder) {
+    const std::string key =
+        canonical({model, cell.task.name, cell.task.params, cell.seed, folder.string()});
+    if (const auto found = works.find(key); found != works.end()) return found->second;
+    const ModelShape& shape_here = shape(model);
+    const TaskSetup setup{
+        .params = &cell.task.params,
+        .seed = cell.seed,
+        .shape = &shape_here,
+        .begin_token = begin_token_of(model),
+        .read_text =
+            [&](const auto& path) { return read_text_tokens(model, from_folder(folder, path)); },
+        .read_tokens =
+            [&](const auto& path) {
+              return read_token_text(from_folder(folder, path), shape_here.vocab_size);
+            }};
+    auto work = std::make_shared<Work>(catalogue.task(cell.task.name).prepare(setup));
+    const std::string digest = data_sha(*work);
+    return works.emplace(key, Prepared{std::move(work), digest}).first->second;
+  }
+};
+
+Planner::Planner(const Registry& registry, const Catalogue& catalogue, const PlanOptions& options)
+    : state_(new State{registry, catalogue, options, {}, {}, {}}) {}
+Planner::~Planner() = default;
+
+const Json& Planner::model_files(const Json& model, const std::filesystem::path& folder) {
+  const std::string key = canonical(located(model, folder));
+  const auto found = state_->model_files.find(key);
+  return found != state_->model_files.end()
+             ? found->second
+             : state_->model_files.emplace(key, digest_model(located(model, folder))).first->second;
+}
+
+PlannedCell Planner::plan(const Cell& cell, const std::filesystem::path& folder) {
+  const Json model = located(cell.model, folder);
+  const ModelShape& shape = state_->shape(model);
+  const std::string& who = cell.title;
+  const Composition composition = check_composition(cell.method, shape, state_->registry);
+  check_reading(composition, who, cell.matrix.read_policy);
+
+  const State::Prepared& prepared = state_->prepared(cell, model, folder);
+  const Work& work = *prepared.work;
+  PlannedCell planned{
+      .cell = &cell, .model = model, .work = prepared.work, .feeding = feeding_of(cell, work)};
+  if (!state_->options.allow_vacuous) {
+    check_matters(composition, who, work.sample(0), planned.feeding);
+  }
+  planned.facts = {.protocol = work.protocol,
+                   .read_policy = std::string(name_of(cell.matrix.read_policy)),
+                   .tokenizer_sha = work.tokenizer_sha,
+                   .data_sha = prepared.data_sha,
+                   .dtype = cell.model.value("dtype", "auto"),
+                   .prefill_chunk = planned.feeding.prefill_chunk,
+                   .score_chunk = planned.feeding.query_chunk};
+  if (state_->options.digest_models) {
+    planned.facts.model_sha = model_sha(cell.model, model_files(cell.model, folder));
+  }
+  return planned;
+}
+
+}  // namespace kvlab
