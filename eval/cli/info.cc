@@ -1,0 +1,202 @@
+// kvlab info: what this build knows, one method's card, or what a model directory holds.
+
+#include <filesystem>
+
+#include "core/error.h"
+#include "core/version.h"
+#include "eval/catalogue.h"
+#include "eval/cli/command.h"
+#include "eval/cli/exit_code.h"
+#include "eval/experiment/summary.h"
+#include "eval/method_card.h"
+#include "eval/model.h"
+#include "eval/text_table.h"
+#include "kernels/cpu_engine.h"
+
+namespace kvlab::cli {
+namespace {
+
+constexpr const char* kHelp =
+    "Without an argument: the methods, tasks and protocols of this build.\n"
+    "With a method (name, a+b, or JSON): its card. Parameters with defaults and ranges, what it\n"
+    "promises, and the bytes per token it really takes in caches of well-known shapes.\n"
+    "With a model directory: its shape and what a dense cache takes.\n";
+constexpr const char* kExamples =
+    "Examples:\n"
+    "  kvlab info\n"
+    "  kvlab info quant\n"
+    "  kvlab info '{\"name\": \"quant\", \"params\": {\"bits\": 2}}' --json\n"
+    "  kvlab info window+quant --tokens 32768\n"
+    "  kvlab info path/to/model\n";
+
+struct Options {
+  std::string what{};
+  MethodOptions methods{};
+  int64_t tokens = 4096;
+  bool json = false;
+};
+
+Json overview(const Registry& registry) {
+  Json methods = Json::array(), tasks = Json::array(), protocols = Json::array();
+  for (const std::string& name : registry.methods()) {
+    methods.push_back({{"name", name}, {"summary", registry.method(name).summary}});
+  }
+  for (const std::string& name : catalogue().tasks()) {
+    tasks.push_back({{"name", name}, {"summary", catalogue().task(name).summary}});
+  }
+  for (const std::string& name : catalogue().protocols()) {
+    protocols.push_back({{"name", name}, {"summary", catalogue().protocol(name).summary}});
+  }
+  return {{"methods", methods},
+          {"codecs", registry.codecs()},
+          {"tasks", tasks},
+          {"protocols", protocols},
+          {"instruction_sets", cpu_instruction_sets()}};
+}
+
+std::string joined(const Json& names) {
+  std::string text;
+  for (const Json& name : names) text += (text.empty() ? "" : ", ") + name.get<std::string>();
+  return text;
+}
+
+std::string overview_text(const Json& all) {
+  std::string text;
+  for (const auto& [kind, title] :
+       {std::pair{"methods", "method"}, {"tasks", "task"}, {"protocols", "perplexity protocol"}}) {
+    TextTable table({title, "what it is"});
+    for (const Json& entry : all.at(kind)) table.add({entry.at("name"), entry.at("summary")});
+    text += table.markdown() + "\n";
+  }
+  return text + "codecs: " + joined(all.at("codecs")) +
+         "\ninstruction sets: " + joined(all.at("instruction_sets")) +
+         "\n\n`kvlab info METHOD` shows a method's card, `kvlab info DIR` a model.\n";
+}
+
+Json layer_json(const Layer& layer) {
+  return {{"heads", layer.num_heads},
+          {"kv_heads", layer.num_kv_heads},
+          {"head_dim", layer.head_dim},
+          {"value_dim", layer.value_dim},
+          {"window_left", layer.window_left},
+          {"softcap", layer.softcap},
+          {"rope", layer.rope.style != Rope::Style::none}};
+}
+
+/// Layers that are alike, together: [{"layers": [first, last], ...}].
+Json layers_json(const ModelShape& shape) {
+  Json groups = Json::array();
+  for (size_t i = 0; i < shape.layers.size(); ++i) {
+    Json one = layer_json(shape.layers[i]);
+    if (!groups.empty()) {
+      Json before = groups.back();
+      before.erase("layers");
+      if (before == one) {
+        groups.back()["layers"][1] = i;
+        continue;
+      }
+    }
+    one["layers"] = {i, i};
+    groups.push_back(std::move(one));
+  }
+  return groups;
+}
+
+Json model_json(const std::string& directory) {
+  const Json spec{{"path", directory}};
+  const ModelShape shape = shape_of(spec);
+  int64_t weights = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+    if (entry.path().extension() == ".safetensors") {
+      weights += static_cast<int64_t>(entry.file_size());
+    }
+  }
+  const auto has = [&](const char* name) {
+    return std::filesystem::exists(std::filesystem::path(directory) / name);
+  };
+  return {{"path", directory},
+          {"architecture", shape.architecture},
+          {"width", shape.width},
+          {"vocab_size", shape.vocab_size},
+          {"max_positions", shape.max_positions},
+          {"layers", layers_json(shape)},
+          {"num_layers", shape.layers.size()},
+          {"begin_token", begin_token_of(spec)},
+          {"weight_file_bytes", weights},
+          {"tokenizer", has("tokenizer.json")    ? "tokenizer.json"
+                        : has("tokenizer.model") ? "tokenizer.model"
+                                                 : "none"},
+          {"dense_bytes_per_token", dense_bytes_per_token(shape)}};
+}
+
+std::string model_text(const Json& model) {
+  std::string text = "# " + model.at("path").get<std::string>() + "\n\n";
+  for (const char* name : {"architecture", "num_layers", "width", "vocab_size", "max_positions",
+                           "tokenizer", "begin_token"}) {
+    const Json& value = model.at(name);
+    text += std::string(name) + ": " +
+            (value.is_string() ? value.get<std::string>() : value.dump()) + "\n";
+  }
+  text += "weight files: " + readable_bytes(model.at("weight_file_bytes")) + "\n\n";
+  TextTable table({"layers", "heads", "kv heads", "head dim", "window", "soft-cap"});
+  for (const Json& group : model.at("layers")) {
+    const Json& range = group.at("layers");
+    const int64_t window = group.at("window_left");
+    table.add({range[0].dump() + "-" + range[1].dump(), group.at("heads").dump(),
+               group.at("kv_heads").dump(), group.at("head_dim").dump(),
+               window < 0 ? "none" : std::to_string(window), group.at("softcap").dump()});
+  }
+  const int64_t per_token = model.at("dense_bytes_per_token");
+  text +=
+      table.markdown() + "\ndense cache, 16 bit: " + std::to_string(per_token) + " bytes per token";
+  if (const int64_t most = model.at("max_positions"); most > 0) {
+    text += ", " + readable_bytes(static_cast<double>(per_token) * static_cast<double>(most)) +
+            " at " + std::to_string(most) + " tokens";
+  }
+  return text + "\n";
+}
+
+int run_info(const Options& options) {
+  const Registry registry = options.methods.registry();
+  Json document;
+  std::string (*text)(const Json&) = nullptr;
+  if (options.what.empty()) {
+    document = overview(registry);
+    text = overview_text;
+  } else if (std::filesystem::is_directory(options.what)) {
+    document = model_json(options.what);
+    text = model_text;
+  } else {
+    KVLAB_REQUIRE(options.what.find('/') == options.what.npos || options.what[0] == '{', "E_FILE",
+                  options.what, ": there is no such directory");
+    const auto specs = parse_methods(json_or_text(options.what, "method"), registry);
+    document = method_card(specs, registry, make_cpu_engine(), options.tokens);
+    text = method_card_text;
+  }
+  if (options.json) {
+    print_json(document);
+  } else {
+    print_text(text(document));
+  }
+  return kDone;
+}
+
+}  // namespace
+
+void add_info(CLI::App& app, Invocation& invocation) {
+  auto options = std::make_shared<Options>();
+  CLI::App& command = *app.add_subcommand("info", kHelp);
+  command.footer(kExamples);
+  command.add_option("what", options->what, "a method or a model directory")
+      ->type_name("METHOD|DIR");
+  command.add_option("--tokens", options->tokens, "length of the prefill that a card measures")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  options->methods.add_plugins(command);
+  add_json(command, options->json);
+  command.callback(
+      [options, &invocation] { invocation.chosen = [options] { return run_info(*options); }; });
+}
+
+}  // namespace kvlab::cli
