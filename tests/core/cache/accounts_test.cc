@@ -42,7 +42,7 @@ TEST(Accounts, DenseTakesExactlyItsFormula) {
   for (const int64_t n : {1, 63, 64, 65, 1000}) {
     Rig rig({.layers = {plain_layer(4, 2, 8, 16), plain_layer(4, 4, 4, 4)}});
     const SeqId id = rig.cache->add_sequence();
-    rig.pass(id, n);
+    rig.store(id, n);
     const kvlab::Bytes bytes = rig.cache->bytes();
     EXPECT_EQ(bytes.payload, n * 4 * (2 * (8 + 16) + 4 * (4 + 4)));
     EXPECT_EQ(bytes.metadata, 0);
@@ -60,7 +60,7 @@ TEST(Accounts, LayersAddUpToTheCache) {
   config.composition.selects = {std::make_shared<Window>(5, 3)};
   Rig rig(std::move(config));
   const SeqId id = rig.cache->add_sequence();
-  for (int i = 0; i < 5; ++i) rig.pass(id, 9);
+  for (int i = 0; i < 5; ++i) rig.store(id, 9);
   kvlab::Bytes sum;
   for (int layer = 0; layer < 2; ++layer) {
     const kvlab::Bytes one = rig.cache->bytes(layer);
@@ -83,7 +83,7 @@ TEST(Accounts, AWindowStaysARingHoweverLongTheText) {
     constexpr int64_t kRow = 4 * 2 * (4 + 4);
     int64_t committed = 0;
     for (int i = 0; i < 600; ++i) {
-      rig.pass(id, 1);
+      rig.store(id, 1);
       // 20 rows that live and those of a page that has begun to die.
       EXPECT_LE(rig.cache->bytes().payload, (20 + 8) * kRow) << i;
       if (i == 100) committed = rig.cache->bytes().committed;
@@ -107,7 +107,7 @@ TEST(Accounts, ScatteredSurvivorsAreMovedTogether) {
       const SeqId id = rig.cache->add_sequence();
       constexpr int64_t kRow = 2 * (4 + 4);
       for (int64_t n = 1; n <= 500; ++n) {
-        rig.pass(id, 1);
+        rig.store(id, 1);
         const auto live = static_cast<double>(rig.cache->live_rows(0, id)[0]);
         EXPECT_LE(static_cast<double>(rig.cache->bytes().payload), kRow * (live / (1 - share) + 1))
             << n << " tokens";
@@ -127,7 +127,7 @@ TEST(Accounts, ABudgetGivesItsMemoryBack) {
     const SeqId id = rig.cache->add_sequence();
     constexpr int64_t kRow = 2 * (4 + 4);
     for (int64_t n = 1; n <= 300; ++n) {
-      rig.pass(id, 1, ReadPolicy::masked, ChunkEnd::step);
+      rig.store(id, 1, ReadPolicy::masked, ChunkEnd::step);
       EXPECT_LE(rig.cache->live_rows(0, id)[0], 24);
       // Encoded rows, a tile that is half dead, rows that wait for their tile exactly as they came.
       EXPECT_LE(rig.cache->bytes().payload, kRow * (24 / 3 * 4 + 16) + 4 * kRow * 16) << codec;
@@ -139,11 +139,11 @@ TEST(Accounts, AForkCostsWhatItWrites) {
   for (const auto addressing : {Where::Addressing::paged, Where::Addressing::contiguous}) {
     Rig rig({.layers = {plain_layer()}, .where = {.addressing = addressing, .page_tokens = 8}});
     const SeqId id = rig.cache->add_sequence();
-    rig.pass(id, 1000);
+    rig.store(id, 1000);
     const kvlab::Bytes alone = rig.cache->bytes();
     const SeqId child = rig.cache->fork(id);
     EXPECT_EQ(rig.cache->bytes().payload, alone.payload) << "shared rows count once";
-    rig.pass(child, 3);
+    rig.store(child, 3);
     const kvlab::Bytes both = rig.cache->bytes();
     constexpr int64_t kRow = 4 * 2 * (4 + 4);
     EXPECT_GE(both.payload, alone.payload + 3 * kRow);
@@ -183,19 +183,19 @@ TEST(Accounts, ThePeakOfAPassIsOneLayersChunk) {
 TEST(Accounts, APassThatDoesNotFitChangesNothingAndASmallerOneGoesOn) {
   Rig rig({.layers = {plain_layer()}, .where = {.max_bytes = 4 * kGranule}});
   const SeqId id = rig.cache->add_sequence();
-  rig.pass(id, 1000);
+  rig.store(id, 1000);
   const kvlab::Bytes before = rig.cache->bytes();
   EXPECT_REFUSED("E_FULL", "max_bytes", rig.begin(id, 10000));
   EXPECT_FALSE(rig.cache->in_chunk());
   EXPECT_EQ(rig.cache->bytes(), before);
-  rig.pass(id, 1000);
+  rig.store(id, 1000);
   EXPECT_EQ(rig.cache->tokens_seen(id), 2000);
 }
 
 TEST(Accounts, ScratchIsNoPartOfTheCache) {
   Rig rig({.layers = {plain_layer()}});
   const SeqId id = rig.cache->add_sequence();
-  rig.pass(id, 100);
+  rig.store(id, 100);
   const kvlab::Bytes bytes = rig.cache->bytes();
   EXPECT_GT(bytes.scratch, 0);
   EXPECT_GE(bytes.scratch_peak, bytes.scratch);

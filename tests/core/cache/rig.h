@@ -51,6 +51,14 @@ class Rig {
     return out;
   }
 
+  /// The same without a query.
+  void store(SeqId id, int64_t n, ReadPolicy read = ReadPolicy::masked,
+             ChunkEnd end = ChunkEnd::chunk) {
+    begin(id, n, read);
+    for (int layer = 0; layer < layers(); ++layer) append(layer);
+    cache->end_chunk(end);
+  }
+
   void begin(SeqId id, int64_t n, ReadPolicy read = ReadPolicy::masked) {
     positions_.resize(static_cast<size_t>(n));
     std::iota(positions_.begin(), positions_.end(), static_cast<int32_t>(cache->tokens_seen(id)));
