@@ -100,7 +100,7 @@ void cache::Impl::free_dead_pages(Sequence& one, int g, int l, Part part,
   const size_t p = index_of(part);
   const int64_t tokens = pages.page_tokens(), line = death_line(one);
   std::ranges::sort(touched, std::greater<>());  // from the end: removing one moves later ones
-  touched.erase(std::ranges::unique(touched).begin(), touched.end());
+  touched.erase(std::unique(touched.begin(), touched.end()), touched.end());
   for (const int64_t k : touched) {
     const Range slots{std::max(k * tokens, pages.slots().first), (k + 1) * tokens};
     if (slots.last > std::min(rows.judged[p], pages.slots().last)) continue;
