@@ -10,7 +10,6 @@
 
 namespace kvlab {
 
-using cache::kTravelling;
 using cache::ListRows;
 using cache::Piece;
 using cache::Sequence;

@@ -228,12 +228,14 @@ struct Nearest final : Select {
 
 TEST(Narrow, ReadsTheChosenRowsAndDropsNone) {
   for (const char* codec : {"float32", "mixed8"}) {
-    RigConfig config{.layers = {plain_layer(4, 2)}}, windowed = config;
-    config.composition.encode = encoded_as(codec, 3),
-    windowed.composition.encode = encoded_as(codec, 3);
+    RigConfig config{.layers = {plain_layer(4, 2)}};
+    config.composition.encode = encoded_as(codec, 3);
     config.composition.selects = {std::make_shared<Nearest>(5)};
+    Rig rig(std::move(config));
+    RigConfig windowed{.layers = {plain_layer(4, 2)}};
+    windowed.composition.encode = encoded_as(codec, 3);
     windowed.layers[0].window_left = 4;
-    Rig rig(std::move(config)), other(std::move(windowed));
+    Rig other(std::move(windowed));
     const SeqId id = rig.cache->add_sequence(), twin = other.cache->add_sequence();
     for (int i = 0; i < 30; ++i)
       EXPECT_EQ(rig.pass(id, 1), other.pass(twin, 1)) << codec << " " << i;
