@@ -22,6 +22,37 @@
 namespace kvlab {
 namespace {
 
+/// Whether LibTorch multiplies matrices of float16 by the CPU's own instructions.  Elsewhere it
+/// takes one dot product after the other: 21 G multiply-adds/s where float32 reaches 80 (Zen 4, one
+/// core).
+bool multiplies_float16() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512fp16") != 0;
+#else
+  return true;
+#endif
+}
+
+constexpr int64_t kWideRows = 16;        // from here on widening the weights pays
+constexpr int64_t kWideFeatures = 1024;  // widened at the same time
+
+/// x weight^T + bias.
+at::Tensor multiply(const at::Tensor& x, const at::Tensor& weight,
+                    const std::optional<at::Tensor>& bias = std::nullopt) {
+  static const bool kInHardware = multiplies_float16();
+  if (x.scalar_type() != at::kHalf || kInHardware || x.size(0) < kWideRows)
+    return at::linear(x, weight, bias);
+  const at::Tensor wide = x.to(at::kFloat);
+  at::Tensor out = at::empty({x.size(0), weight.size(0)}, x.options());
+  for (int64_t first = 0; first < weight.size(0); first += kWideFeatures) {
+    const int64_t n = std::min(kWideFeatures, weight.size(0) - first);
+    at::Tensor part = at::linear(wide, weight.narrow(0, first, n).to(at::kFloat));
+    if (bias) part.add_(bias->narrow(0, first, n));
+    out.narrow(1, first, n).copy_(part);
+  }
+  return out;
+}
+
 struct TorchLinear {
   at::Tensor weight{};
   std::optional<at::Tensor> bias{};
@@ -29,7 +60,7 @@ struct TorchLinear {
   explicit TorchLinear(const Linear& linear) : weight(to_torch(linear.weight.view)) {
     if (linear.bias.view) bias = to_torch(linear.bias.view);
   }
-  at::Tensor operator()(const at::Tensor& x) const { return at::linear(x, weight, bias); }
+  at::Tensor operator()(const at::Tensor& x) const { return multiply(x, weight, bias); }
 };
 
 /// LibTorch's names for a block's weights, made once.
@@ -188,7 +219,7 @@ void Decoder::Impl::add_mlp(int layer, at::Tensor& hidden) const {
 void Decoder::Impl::give_logits(const at::Tensor& hidden, const TakeLogits& take) const {
   for (int64_t first = 0; first < hidden.size(0); first += kLogitsRows) {
     const int64_t rows = std::min(kLogitsRows, hidden.size(0) - first);
-    at::Tensor logits = at::linear(norm(hidden.narrow(0, first, rows), weights.final_norm), head);
+    at::Tensor logits = multiply(norm(hidden.narrow(0, first, rows), weights.final_norm), head);
     if (config.logits_softcap > 0)
       logits.div_(config.logits_softcap).tanh_().mul_(config.logits_softcap);
     const at::Tensor block = logits.to(at::kFloat);
