@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "tests/eval/models/cached.h"
+#include "tests/eval/models/mqar.h"
 #include "tests/support/error.h"
 
 namespace kvlab {
@@ -20,16 +21,13 @@ using testing::StartsWith;
 using Tokens = std::vector<int32_t>;
 using First = GenerateOptions::First;
 
-/// Something the recall model repeats: BOS, distinct tokens, a separator, the first of them again.
+/// A text that the recall model goes on repeating.
 struct Song {
   Tokens prompt{}, rest{};
 
-  Song(uint64_t seed, size_t length) {
-    const Tokens text = SplitMix64(seed).sample_range(2, 32, length);
-    prompt = {0};
-    prompt.insert(prompt.end(), text.begin(), text.end());
-    prompt.insert(prompt.end(), {1, text.front()});
-    rest.assign(text.begin() + 1, text.end());
+  Song(uint64_t seed, size_t length) : prompt(test::repeated(seed, 32, length).tokens) {
+    rest.assign(prompt.begin() + 2, prompt.begin() + 1 + static_cast<std::ptrdiff_t>(length));
+    prompt.resize(length + 3);  // the separator and the first token again
   }
 };
 

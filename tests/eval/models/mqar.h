@@ -1,6 +1,7 @@
 #pragma once
-// Multi-query associative recall, from its text: [0, k1, v1, ..., kn, vn], then two-token slots of
-// filler 0; the first token of n of them is a key, whose value is to follow.
+// What the recall model is asked.  Multi-query associative recall, from its text: [0, k1, v1, ...,
+// kn, vn], then two-token slots of filler 0; the first token of n of them is a key, whose value is
+// to follow.
 
 #include <algorithm>
 #include <vector>
@@ -52,6 +53,19 @@ inline Mqar mqar(uint64_t seed, int32_t vocab, size_t pairs, size_t length) {
     sample.labels.push_back({static_cast<int64_t>(at), values[i]});
   }
   std::ranges::sort(sample.labels, {}, &Mqar::Label::row);
+  return sample;
+}
+
+/// [0, text, separator 1, text without its last token]: every token of the text but the first is to
+/// follow once more.
+inline Mqar repeated(uint64_t seed, int32_t vocab, size_t length) {
+  const std::vector<int32_t> text = SplitMix64(seed).sample_range(2, vocab, length);
+  Mqar sample{.tokens = {0}};
+  sample.tokens.insert(sample.tokens.end(), text.begin(), text.end());
+  sample.tokens.push_back(1);
+  sample.tokens.insert(sample.tokens.end(), text.begin(), text.end() - 1);
+  for (size_t i = 1; i < length; ++i)
+    sample.labels.push_back({static_cast<int64_t>(length + 1 + i), text[i]});
   return sample;
 }
 

@@ -149,6 +149,15 @@ FEEDINGS = {  # how the sequences of a ragged batch are fed
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """The networks are too small for more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 AutoModel = transformers.AutoModelForCausalLM
 
 
@@ -212,7 +221,7 @@ def dump_logits():
             capture_output=True,
             text=True,
             check=False,
-            env=os.environ | {"OMP_NUM_THREADS": "2"},
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
         assert done.returncode == 0, done.stderr
         return load_file(folder / "out.safetensors")
