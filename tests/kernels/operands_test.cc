@@ -1,0 +1,345 @@
+// How keys and values are had from stored rows: as they are, slices, up maps, scales, rebuilt by a
+// method; and at which level.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
+#include "core/error.h"
+#include "kernels/cpu_engine.h"
+#include "tests/kernels/oracle.h"
+#include "tests/kernels/pages.h"
+
+namespace kvlab::test {
+namespace {
+
+constexpr int kHeads = 8, kKvHeads = 4, kDim = 32, kTokens = 150, kQueries = 3;
+
+Rope rope() {
+  Rope rope{.style = Rope::Style::half_split, .rotary_dim = kDim};
+  for (int c = 0; c < kDim / 2; ++c) rope.inv_freq.push_back(std::pow(10000.0, -2.0 * c / kDim));
+  return rope;
+}
+
+/// One sequence; what a stored row means is a function from slot and kv head to key and value.
+class Operands : public ::testing::Test {
+ protected:
+  struct Features {
+    std::vector<double> key{}, value{};
+  };
+  using Meaning = std::function<Features(int64_t slot, int kv_head)>;
+
+  Operands() {
+    shape_ = {.num_heads = kHeads,
+              .num_kv_heads = kKvHeads,
+              .head_dim = kDim,
+              .value_dim = kDim,
+              .scale = 1 / std::sqrt(kDim)};
+    std::mt19937_64 random(1);
+    queries_ = normal(random, int64_t{kQueries} * kHeads * kDim);
+    up_key_ = normal(random, int64_t{kKvHeads} * kDim * 64);
+    up_value_ = normal(random, int64_t{kKvHeads} * kDim * 64);
+    for (std::vector<float>* up : {&up_key_, &up_value_})
+      for (float& x : *up) x /= 8;
+    bias_ = normal(random, int64_t{kKvHeads} * kDim);
+  }
+
+  Pages pages_of(std::vector<StreamLayout> streams, const PagesOptions& options = {}) {
+    return Pages(std::move(streams), 1, options);
+  }
+  void fill(Pages& pages, int64_t tokens = kTokens) {
+    pages.resize(0, 0, tokens);
+    std::mt19937_64 random(2);
+    for (size_t s = 0; s < pages.layout.streams.size(); ++s) {
+      const StreamLayout& stream = pages.layout.streams[s];
+      std::vector<std::vector<float>> rows;
+      for (int64_t t = 0; t < tokens; ++t)
+        rows.push_back(normal(random, int64_t{stream.units} * stream.width));
+      pages.write(*engine_, static_cast<int>(s), 0, 0, rows);
+    }
+  }
+  TensorView map_view(std::vector<float>& up, int64_t width = 64) {
+    return dense_view(up.data(), Dtype::f32, {kKvHeads, kDim, width});
+  }
+  std::vector<double> mapped(const std::vector<float>& up, int kv, const std::vector<double>& x,
+                             bool with_bias) const {
+    std::vector<double> y(kDim, 0.0);
+    for (size_t i = 0; i < kDim; ++i) {
+      const size_t row = static_cast<size_t>(kv) * kDim + i;
+      for (size_t c = 0; c < x.size(); ++c) y[i] += double{up[row * x.size() + c]} * x[c];
+      if (with_bias) y[i] += bias_[row];
+    }
+    return y;
+  }
+
+  Ran check(const Pages& pages, const Layout& layout, const Meaning& meaning,
+            Level level = Level::automatic, const Project* project = nullptr) {
+    const Segment segment{.rows = pages.view, .layout = &layout, .project = project};
+    const SeqId id[] = {SeqId{5}};
+    const int32_t indptr[] = {0, kQueries};
+    const int32_t positions[] = {100, 120, kTokens - 1};
+    std::vector<float> out(static_cast<size_t>(kQueries * kHeads * kDim)),
+        lse(static_cast<size_t>(kQueries * kHeads));
+    Ran ran;
+    engine_->attend({.shape = &shape_,
+                     .rows = {id, indptr, positions},
+                     .queries = dense_view(queries_.data(), Dtype::f32, {kQueries, kHeads, kDim}),
+                     .segments = std::span(&segment, 1),
+                     .level = level,
+                     .out = dense_view(out.data(), Dtype::f32, {kQueries, kHeads, kDim}),
+                     .lse_ln = dense_view(lse.data(), Dtype::f32, {kQueries, kHeads})},
+                    &ran);
+    const ListView& list = pages.view.lists[0];
+    for (int head = 0; head < kHeads; ++head) {
+      std::vector<oracle::Row> rows;
+      for (int64_t t = list.first; t < list.last; ++t) {
+        Features f = meaning(t, head / 2);
+        if (shape_.rope) f.key = oracle::rotate(f.key, t, shape_.rope.inv_freq, false, 1.0);
+        rows.push_back({.key = f.key, .value = f.value, .position = t, .from = t});
+      }
+      for (size_t q = 0; q < kQueries; ++q) {
+        const size_t cell = q * kHeads + static_cast<size_t>(head);
+        std::vector<double> query(queries_.begin() + static_cast<int64_t>(cell) * kDim,
+                                  queries_.begin() + static_cast<int64_t>(cell + 1) * kDim);
+        if (shape_.rope)
+          query = oracle::rotate(query, positions[q], shape_.rope.inv_freq, false, 1.0);
+        const oracle::Answer want =
+            oracle::attend(query, positions[q], rows, {.scale = shape_.scale}, kDim);
+        // Logits up to 20 in float32 over sums of 64 terms.
+        for (size_t c = 0; c < kDim; ++c)
+          EXPECT_NEAR(out[cell * kDim + c], want.out[c], 1e-4) << ran.level << " head " << head;
+        EXPECT_NEAR(lse[cell], want.lse, 1e-4) << ran.level;
+        if (HasFailure()) return ran;
+      }
+    }
+    return ran;
+  }
+
+  std::shared_ptr<Engine> engine_ = make_cpu_engine({.threads = 2});
+  Layer shape_{};
+  std::vector<float> queries_, up_key_, up_value_, bias_;
+};
+
+TEST_F(Operands, RowsOfAllHeadsAreReadInSlices) {
+  for (const char* codec : {"float32", "bfloat16", "int8", "int4"})
+    for (const bool hadamard : {false, true}) {
+      Pages pages = pages_of({stream("x", 1, kKvHeads * kDim, codec, "{}", hadamard)});
+      fill(pages);
+      const Layout layout{.key = {.map = Operand::Map::slice, .stream = "x"},
+                          .values = {{.map = Operand::Map::slice, .stream = "x"}}};
+      const Ran ran = check(pages, layout, [&](int64_t t, int kv) {
+        const std::vector<double> x = pages.stored(0, 0, 0, t);
+        const std::vector<double> mine(x.begin() + kv * kDim, x.begin() + (kv + 1) * kDim);
+        return Features{mine, mine};
+      });
+      EXPECT_EQ(ran.level, "fused");
+    }
+}
+
+TEST_F(Operands, LatentsAreAbsorbedOrRebuiltWithTheSameResult) {
+  for (const char* codec : {"float32", "int4"})
+    for (const bool hadamard : {false, true})
+      for (const int units : {1, 2, 4}) {
+        Pages pages = pages_of({stream("k", units, 64, codec, "{}", hadamard),
+                                stream("v", units, 64, codec, "{}", hadamard)});
+        fill(pages);
+        Layout layout;
+        layout.key = {.map = Operand::Map::up,
+                      .stream = "k",
+                      .up = map_view(up_key_),
+                      .bias = dense_view(bias_.data(), Dtype::f32, {kKvHeads, kDim})};
+        layout.values = {{.map = Operand::Map::up,
+                          .stream = "v",
+                          .up = map_view(up_value_),
+                          .bias = dense_view(bias_.data(), Dtype::f32, {kKvHeads, kDim})}};
+        const Meaning meaning = [&](int64_t t, int kv) {
+          const int unit = kv * units / kKvHeads;
+          return Features{mapped(up_key_, kv, pages.stored(0, 0, unit, t), true),
+                          mapped(up_value_, kv, pages.stored(1, 0, unit, t), true)};
+        };
+        EXPECT_EQ(check(pages, layout, meaning, Level::absorbed).level, "absorbed");
+        EXPECT_EQ(check(pages, layout, meaning, Level::materialised).level, "materialised");
+        EXPECT_EQ(check(pages, layout, meaning).level, "absorbed");  // six rows per head: cheaper
+      }
+}
+
+TEST_F(Operands, RotatedLatentsAreRebuilt) {
+  shape_.rope = rope();
+  Pages pages = pages_of({stream("k", 2, 64, "bfloat16"), stream("v", 2, 64, "bfloat16")});
+  fill(pages);
+  Layout layout;
+  layout.key = {.map = Operand::Map::up, .stream = "k", .up = map_view(up_key_), .rotate = true};
+  layout.values = {{.map = Operand::Map::up, .stream = "v", .up = map_view(up_value_)}};
+  const Ran ran = check(pages, layout, [&](int64_t t, int kv) {
+    return Features{mapped(up_key_, kv, pages.stored(0, 0, kv / 2, t), false),
+                    mapped(up_value_, kv, pages.stored(1, 0, kv / 2, t), false)};
+  });
+  EXPECT_EQ(ran.level, "absorbed+materialised");
+  EXPECT_NE(ran.reason.find("RoPE"), std::string::npos);
+}
+
+TEST_F(Operands, ContributionsAddUpAndRowsAreScaled) {
+  Pages pages = pages_of({stream("k", 1, kKvHeads * kDim, "bfloat16"), stream("u", 1, 64, "int8")},
+                         {.columns = {{"scale", Dtype::f32}}});
+  fill(pages);
+  std::vector<double> scale;
+  for (int64_t t = 0; t < kTokens; ++t) {
+    scale.push_back(0.5 + 0.25 * static_cast<double>(t % 5));
+    pages.set_float(0, "scale", t, static_cast<float>(scale.back()));
+  }
+  Layout layout;
+  layout.key = {.map = Operand::Map::slice, .stream = "k", .row_scale = "scale"};
+  layout.values = {{.map = Operand::Map::slice, .stream = "k", .row_scale = "scale"},
+                   {.map = Operand::Map::up, .stream = "u", .up = map_view(up_value_)}};
+  check(pages, layout, [&](int64_t t, int kv) {
+    const std::vector<double> x = pages.stored(0, 0, 0, t);
+    Features f;
+    f.value = mapped(up_value_, kv, pages.stored(1, 0, 0, t), false);
+    for (size_t c = 0; c < kDim; ++c) {
+      f.key.push_back(scale[static_cast<size_t>(t)] * x[static_cast<size_t>(kv) * kDim + c]);
+      f.value[c] += f.key.back();
+    }
+    return f;
+  });
+}
+
+/// Keys and values from a stream, a column, and the row before.
+struct Mixes final : Project {
+  Layout layout(int) const override { return {}; }
+  Needs needs(int, int64_t) const override { return Needs::none; }
+  void rows(const Append&, NewRows&) const override {}
+  void rebuild(const RebuildCall& call) const override {
+    EXPECT_EQ(call.sequence, SeqId{5});
+    const int64_t n = call.keys.size(0);
+    for (int64_t t = 0; t < n; ++t) {
+      const int64_t i = t + call.halo;
+      const float* x = call.streams[0].as<float>() + i * 64;
+      const float* before = call.halo == 0 ? nullptr : x - 64;
+      const float column = call.columns[0].as<float>()[i];
+      EXPECT_EQ(call.halo > 0 && call.positions[static_cast<size_t>(i - 1)] == -1,
+                call.halo > 0 && call.positions[static_cast<size_t>(i)] == 0);
+      for (int64_t c = 0; c < kKvHeads * kDim; ++c) {
+        const float mixed = x[c % 64] + (before == nullptr ? 0.0f : 0.5f * before[c % 64]);
+        call.keys.as<float>()[t * kKvHeads * kDim + c] = mixed;
+        call.values.as<float>()[t * kKvHeads * kDim + c] = mixed * column;
+      }
+    }
+  }
+};
+
+TEST_F(Operands, MethodsRebuildKeysAndValues) {
+  for (const bool rotated : {false, true})
+    for (const int halo : {0, 1}) {
+      shape_.rope = rotated ? rope() : Rope{};
+      Pages pages = pages_of({stream("x", 1, 64, "int8")},
+                             {.page_tokens = 16, .columns = {{"weight", Dtype::f32}}});
+      fill(pages);
+      for (int64_t t = 0; t < kTokens; ++t)
+        pages.set_float(0, "weight", t, static_cast<float>(t % 3) - 1);
+      Layout layout;
+      layout.streams = {{.name = "x", .width = 64}};
+      layout.columns = {{"weight", Dtype::f32}};
+      layout.rebuilds = true;
+      layout.halo = halo;
+      const Mixes mixes;
+      const Ran ran = check(
+          pages, layout,
+          [&](int64_t t, int kv) {
+            const std::vector<double> x = pages.stored(0, 0, 0, t);
+            const std::vector<double> before =
+                halo == 1 && t > 0 ? pages.stored(0, 0, 0, t - 1) : std::vector<double>(64, 0.0);
+            Features f;
+            for (int c = 0; c < kDim; ++c) {
+              const size_t i = static_cast<size_t>((kv * kDim + c) % 64);
+              f.key.push_back(x[i] + 0.5 * before[i]);
+              f.value.push_back(f.key.back() * (static_cast<double>(t % 3) - 1));
+            }
+            return f;
+          },
+          Level::automatic, &mixes);
+      EXPECT_EQ(ran.level, "materialised");
+      EXPECT_EQ(ran.bytes_read, kTokens * (64 + 2 * 4 + 4) +
+                                    halo * 0);  // codes, scales and minima of 2 groups, column
+    }
+}
+
+/// A codec that somebody wrote outside: bytes are the numbers times 16, rounded.
+Codec sixteenths() {
+  Codec codec{.name = "sixteenths", .schema = "{}"};
+  codec.layout = [](int width, const Json&) { return Encoded{.planes = {{.row_bytes = width}}}; };
+  codec.encode_rows = [](TensorView rows, TensorView bytes) {
+    for (int64_t i = 0; i < rows.numel(); ++i)
+      bytes.as<int8_t>()[i] =
+          static_cast<int8_t>(std::clamp(std::round(rows.as<float>()[i] * 16), -127.0f, 127.0f));
+  };
+  codec.decode_rows = [](TensorView bytes, TensorView rows) {
+    for (int64_t i = 0; i < rows.numel(); ++i)
+      rows.as<float>()[i] = static_cast<float>(bytes.as<int8_t>()[i]) / 16;
+  };
+  return codec;
+}
+
+TEST_F(Operands, CodecsWithoutKernelsAreReadMaterialised) {
+  const Codec codec = sixteenths();
+  StreamLayout keys{.name = "k", .units = kKvHeads, .width = kDim, .codec = &codec};
+  keys.params = Json::object();
+  keys.format = codec.layout(kDim, keys.params);
+  Pages pages = pages_of({keys, stream("v", kKvHeads, kDim, "int4")});
+  fill(pages);
+  const Layout layout{.key = {.stream = "k"}, .values = {{.stream = "v"}}};
+  const auto byte = [&](int64_t t, int unit, int c) {
+    const auto& plane = pages.layout.streams[0].planes[0];
+    return static_cast<int8_t>(pages.view.lists[0].page(
+        t / 64)[plane.offset + unit * plane.unit_stride + t % 64 * kDim + c]);
+  };
+  const Ran ran = check(pages, layout, [&](int64_t t, int kv) {
+    Features f{.value = pages.stored(1, 0, kv, t)};
+    for (int c = 0; c < kDim; ++c) f.key.push_back(byte(t, kv, c) / 16.0);
+    return f;
+  });
+  EXPECT_EQ(ran.level, "materialised");
+  EXPECT_NE(ran.reason.find("sixteenths"), std::string::npos);
+  EXPECT_EQ(ran.bytes_read, int64_t{kTokens} * kKvHeads * (kDim + kDim / 2 + 4));
+}
+
+TEST_F(Operands, FusedReadsEveryStoredByteOnce) {
+  Pages pages =
+      pages_of({stream("k", kKvHeads, kDim, "int8"), stream("v", kKvHeads, kDim, "int4")});
+  fill(pages);
+  const Layout layout{.key = {.stream = "k"}, .values = {{.stream = "v"}}};
+  const Ran ran = check(pages, layout, [&](int64_t t, int kv) {
+    return Features{pages.stored(0, 0, kv, t), pages.stored(1, 0, kv, t)};
+  });
+  EXPECT_EQ(ran.bytes_read, int64_t{kTokens} * kKvHeads * (kDim + 4 + kDim / 2 + 4));
+  EXPECT_EQ(ran.flops, int64_t{2} * 2 * kTokens * kQueries * kHeads * kDim);
+  EXPECT_GT(ran.scratch_bytes, 0);
+}
+
+TEST_F(Operands, LevelsThatCannotBeHadAreRefused) {
+  Pages pages = pages_of({stream("k", 1, 64, "float32")});
+  fill(pages);
+  const auto code = [&](const Layout& layout, Level level) {
+    try {
+      check(pages, layout, [&](int64_t, int) { return Features{}; }, level);
+    } catch (const Error& error) {
+      return error.code();
+    }
+    return std::string("none");
+  };
+  Layout layout;
+  layout.key = {.map = Operand::Map::up, .stream = "k", .up = map_view(up_key_)};
+  layout.values = {{.map = Operand::Map::up, .stream = "k", .up = map_view(up_value_)}};
+  EXPECT_EQ(code(layout, Level::fused), "E_UNSUPPORTED");
+  shape_.rope = rope();
+  layout.key.rotate = true;
+  EXPECT_EQ(code(layout, Level::absorbed), "E_UNSUPPORTED");
+  layout.key.stream = "absent";
+  EXPECT_EQ(code(layout, Level::automatic), "E_SHAPE");
+  layout.key = {.stream = "k"};
+  EXPECT_EQ(code(layout, Level::automatic), "E_SHAPE");  // 64 features, heads of 32
+}
+
+}  // namespace
+}  // namespace kvlab::test
