@@ -23,8 +23,8 @@ void check_matters(const Composition& composition, std::string_view who, const S
   KVLAB_REQUIRE(reads_compressed(sample, feeding), "E_METHOD_CANNOT_MATTER", who,
                 ": every scored token of ", sample.id, " is read before anything is compressed, ",
                 "so the score would be the dense one whatever the method does; use the protocol ",
-                "decode (--protocol decode), --read-policy stored or masked, or a smaller prefill ",
-                "chunk; --allow-vacuous prints it nevertheless");
+                "decode, the read policy stored or masked, or smaller prefill chunks; ",
+                "--allow-vacuous prints it nevertheless");
 }
 
 }  // namespace kvlab

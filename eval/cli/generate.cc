@@ -33,7 +33,8 @@ constexpr const char* kExamples =
     "\n"
     "With --json: tokens (new ones, without an end token), text (where the model has a "
     "tokenizer),\n"
-    "end_token, cache_bytes, dense_bytes, timing, ...\n";
+    "end_token, cache_bytes, dense_bytes, weight_bytes, scratch_peak_bytes, peak_rss_bytes, "
+    "timing, ...\n";
 
 struct Options {
   ModelOptions model{};
@@ -73,6 +74,16 @@ PromptTokens read_prompt(const Options& options, const Json& spec, int64_t vocab
   return prompt;
 }
 
+/// What is held at the end, and the most that the process ever held.
+Json memory_json(const Cache& cache, int64_t tokens, const Model& model) {
+  const Footprint held = footprint(cache, tokens, model.dtype());
+  return {
+      {"cache_bytes", held.cache_bytes()},       {"dense_bytes", held.dense},
+      {"dense_bytes_run_dtype", held.dense_run}, {"committed_bytes", held.committed},
+      {"weight_bytes", model.weight_bytes()},    {"scratch_peak_bytes", cache.bytes().scratch_peak},
+      {"peak_rss_bytes", peak_resident_bytes()}};
+}
+
 int run_generate(const Options& options) {
   const Registry registry = options.method.registry();
   const Json spec = options.model.spec();
@@ -105,7 +116,6 @@ int run_generate(const Options& options) {
   const Generated made = generate(*model, cache, prompts, generate_options).at(0);
   const double seconds = seconds_now() - begin;
 
-  const Footprint held = footprint(cache, cache.tokens_seen(sequence), model->dtype());
   const std::string text = prompt.tokenizer ? prompt.tokenizer->decode(made.tokens) : "";
   if (options.json) {
     Json document{{"tokens", made.tokens},
@@ -115,11 +125,10 @@ int run_generate(const Options& options) {
                   {"methods", describe(specs)},
                   {"model", spec},
                   {"dtype", name_of(model->dtype())},
+                  {"threads", threads},
                   {"read_policy", options.read_policy},
-                  {"cache_bytes", held.cache_bytes()},
-                  {"dense_bytes", held.dense},
-                  {"dense_bytes_run_dtype", held.dense_run},
                   {"timing", {{"seconds", seconds}}}};
+    document.update(memory_json(cache, cache.tokens_seen(sequence), *model));
     if (prompt.tokenizer) document["text"] = text;
     print_json(document);
   } else {

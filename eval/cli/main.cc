@@ -69,11 +69,11 @@ int run(int argc, char** argv) {
 }  // namespace kvlab::cli
 
 int main(int argc, char** argv) {
-  using namespace kvlab::cli;
+  using kvlab::cli::report;
   std::signal(SIGPIPE, SIG_IGN);  // a reader that left is an error like any other
   std::signal(SIGXFSZ, SIG_IGN);
   try {
-    return run(argc, argv);
+    return kvlab::cli::run(argc, argv);
   } catch (const kvlab::Error& error) {
     return report(error.code(), error.message());
   } catch (const std::bad_alloc&) {

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 
 #include "eval/process.h"
@@ -22,14 +23,12 @@ size_t terminal_width() {
 }  // namespace
 
 std::string clock_text(double seconds) {
-  const auto all = static_cast<int64_t>(std::max(seconds, 0.0) + 0.5);
+  const long long all = std::llround(std::max(seconds, 0.0));
   char text[32];
   if (all >= 3600) {
-    std::snprintf(text, sizeof text, "%lld:%02lld:%02lld", static_cast<long long>(all / 3600),
-                  static_cast<long long>(all / 60 % 60), static_cast<long long>(all % 60));
+    std::snprintf(text, sizeof text, "%lld:%02lld:%02lld", all / 3600, all / 60 % 60, all % 60);
   } else {
-    std::snprintf(text, sizeof text, "%lld:%02lld", static_cast<long long>(all / 60),
-                  static_cast<long long>(all % 60));
+    std::snprintf(text, sizeof text, "%lld:%02lld", all / 60, all % 60);
   }
   return text;
 }

@@ -5,29 +5,10 @@ import math
 
 import numpy as np
 import pytest
+from conftest import VOCAB
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-
-VOCAB, CONTEXT = 128, 96
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory):
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=VOCAB,
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=CONTEXT,
-        initializer_range=0.3,
-    )
-    folder = tmp_path_factory.mktemp("model")
-    transformers.LlamaForCausalLM(config).to(torch.float32).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

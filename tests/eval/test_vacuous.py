@@ -32,8 +32,16 @@ def test_one_pass_is_refused(kvlab):
     )
     sentence = kvlab.refused("E_METHOD_CANNOT_MATTER", 4, "eval", config)
     assert "window" in sentence
-    assert "--read-policy" in sentence
     assert not (kvlab.folder / "config").exists()
+
+
+def test_the_config_shows_it(kvlab, repository):
+    eval_config = ["eval", repository / "configs" / "vacuous.json", "--out", "shown", "--json"]
+    one_pass = ["--set", "tasks.0.protocol=prefill"]
+    kvlab.refused("E_METHOD_CANNOT_MATTER", 4, *eval_config, *one_pass)
+    records = kvlab(*eval_config).json["records"]
+    right = {line["method"]: 8 * line["value"] for line in records if line["metric"] == "acc"}
+    assert right == {"dense": 8, "window": 0}
 
 
 def test_one_pass_that_is_allowed_gives_the_dense_score(kvlab):
@@ -105,7 +113,7 @@ def test_ppl_refuses_one_pass_too(kvlab):
         "E_METHOD_CANNOT_MATTER", 4, *ppl, "--protocol", "disjoint(64)", "--json"
     )
     assert "decode" in sentence
-    assert "--read-policy stored" in sentence
+    assert "read policy stored" in sentence
     stored = [*ppl, "--protocol", "disjoint(64)", "--read-policy", "stored"]
     assert kvlab(*stored, "--json").json["tokens"] == 63
     assert kvlab(*ppl, "--protocol", "decode(32,31)", "--json").json["tokens"] == 31
