@@ -4,6 +4,9 @@ from kvlab import _kvlab
 
 
 def methods() -> list[str]:
-    """The names of all methods of this build, sorted.  >>> "dense" in methods()
-    True"""
+    """The names of all methods of this build, sorted.
+
+    >>> "dense" in methods()
+    True
+    """
     return _kvlab.methods()

@@ -24,8 +24,11 @@ class Rope:
 
     @staticmethod
     def plain(head_dim: int, theta: float = 10000.0) -> Rope:
-        """inv_freq[c] = theta ** (-2 c / head_dim), all features.  >>> Rope.plain(4).inv_freq
-        (1.0, 0.01)"""
+        """inv_freq[c] = theta ** (-2 c / head_dim), all features.
+
+        >>> Rope.plain(4).inv_freq
+        (1.0, 0.01)
+        """
         pairs = range(head_dim // 2)
         return Rope(head_dim, tuple(theta ** (-2 * c / head_dim) for c in pairs))
 

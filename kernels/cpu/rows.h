@@ -54,7 +54,7 @@ class DecodedRows {
   const AttendContext& context_;
   const OperandReader& operand_;
   int64_t decoded_stride_ = 0, built_stride_ = 0;
-  float *decoded_ = nullptr, *built_ = nullptr, *rotated_ = nullptr;
+  float *decoded_ = nullptr, *built_ = nullptr;
   u8 *queries_ = nullptr, *no_scratch_ = nullptr;
   int decoded_unit_ = -1, decoded_feature_ = -1;
 };
