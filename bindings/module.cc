@@ -26,4 +26,5 @@ PYBIND11_MODULE(_kvlab, module) {
   kvlab::python::add_errors(module);
   kvlab::python::add_methods(module);
   kvlab::python::add_cache(module);
+  kvlab::python::add_evaluate(module);
 }

@@ -13,6 +13,7 @@ namespace kvlab::python {
 void add_errors(pybind11::module_& module);
 void add_methods(pybind11::module_& module);
 void add_cache(pybind11::module_& module);
+void add_evaluate(pybind11::module_& module);
 
 /// Everything this build contains; made when it is first asked for.
 const Registry& registry();

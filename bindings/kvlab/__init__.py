@@ -1,7 +1,7 @@
 """KV-cache compression, really stored: the Python face of libkvlab.
 
-methods() names the methods, method_info() describes one, Cache holds the keys and values of a model
-of your own.
+methods() names the methods, method_info() describes one, evaluate() runs an experiment, Cache holds
+the keys and values of a model of your own.
 """
 
 import torch  # noqa: F401  # first: its libraries are loaded by torch's own rules
@@ -19,7 +19,8 @@ from kvlab.errors import (
     UnknownError,
     UnsupportedError,
 )
-from kvlab.registry import methods
+from kvlab.experiment import evaluate
+from kvlab.registry import method_info, methods
 from kvlab.shape import Layer, ModelShape, Rope
 
 __version__ = version()["number"]
@@ -40,6 +41,8 @@ __all__ = [
     "UnknownError",
     "UnsupportedError",
     "__version__",
+    "evaluate",
+    "method_info",
     "methods",
     "version",
 ]

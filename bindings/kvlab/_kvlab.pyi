@@ -1,5 +1,6 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -8,6 +9,17 @@ from kvlab.shape import ModelShape
 
 def version() -> dict[str, str]: ...
 def methods() -> list[str]: ...
+def method_info(method: Any, tokens: int) -> dict[str, Any]: ...
+def evaluate(
+    config: dict[str, Any] | Path,
+    overrides: Sequence[str],
+    directory: Path | None,
+    threads: int,
+    allow_vacuous: bool,
+    allow_mixed: bool,
+    progress: Callable[[int, int, str], None] | None,
+    warn: Callable[[str], None],
+) -> tuple[list[dict[str, Any]], int]: ...
 
 class Cache:
     def __init__(self, shape: ModelShape, method: Any, where: dict[str, Any]) -> None: ...

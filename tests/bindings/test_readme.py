@@ -5,7 +5,7 @@ import re
 
 import kvlab
 import pytest
-from kvlab import cache, errors, registry, shape
+from kvlab import cache, errors, experiment, registry, shape
 
 
 def test_the_readme_runs(repository):
@@ -17,7 +17,7 @@ def test_the_readme_runs(repository):
     assert scope["out"].shape == (16, 32, 128)
 
 
-@pytest.mark.parametrize("module", [cache, errors, registry, shape])
+@pytest.mark.parametrize("module", [cache, errors, experiment, registry, shape])
 def test_docstrings_run(module):
     names = {name: getattr(kvlab, name) for name in kvlab.__all__}
     results = doctest.testmod(module, extraglobs={"kvlab": kvlab, **names})

@@ -1,0 +1,70 @@
+"""Experiments: what `kvlab eval` does."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from kvlab import _kvlab
+
+
+def evaluate(
+    config: Mapping[str, Any] | str | PathLike[str],
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    run_directory: str | PathLike[str] | None = None,
+    threads: int = 0,
+    allow_vacuous: bool = False,
+    allow_mixed: bool = False,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Runs every method of an experiment on every task, dense first.
+
+    config: the experiment (eval/README.md has its keys), or the path of its file; files it names
+        are looked up from the folder of that file, else from the working folder.
+    overrides: values to replace, {"tasks.0.samples": 8}.
+    run_directory: where record.json, results.jsonl, samples.jsonl, summary.md and finished cells
+        are kept, and where a run goes on that was stopped; None: nothing is written.
+    threads: 0 for as many as help.
+    allow_vacuous, allow_mixed: as the options of `kvlab eval`.
+    progress: called with tokens fed, tokens in all, and what is running.
+
+    Returns the lines of results.jsonl: one dict per cell and metric, with "metric", "value",
+    "ci", "delta", "cr", ...; lines with "timing" true differ from run to run.
+    Samples that met a NaN are in no mean and warned of.  Ctrl-C and whatever `progress` raises stop
+    between two samples.  Refusals come before a weight is read: kvlab.Error.
+
+    >>> records = evaluate(
+    ...     {
+    ...         "schema": "kvlab-config/1",
+    ...         "name": "try",
+    ...         "model": {"builtin": "recall2"},
+    ...         "tasks": [{"builtin": "mqar", "pairs": 4, "context": 64, "samples": 2}],
+    ...         "methods": ["dense"],
+    ...     }
+    ... )
+    >>> [record["value"] for record in records if record["metric"] == "acc"]
+    [1.0]
+    """
+    assignments = [f"{key}={json.dumps(value)}" for key, value in (overrides or {}).items()]
+    records, nan_samples = _kvlab.evaluate(
+        dict(config) if isinstance(config, Mapping) else Path(config),
+        assignments,
+        None if run_directory is None else Path(run_directory),
+        threads,
+        allow_vacuous,
+        allow_mixed,
+        progress,
+        _warn,
+    )
+    if nan_samples:
+        _warn(f"evaluate: {nan_samples} samples met logits that are not finite and are in no mean")
+    return records
+
+
+def _warn(sentence: str) -> None:
+    warnings.warn(sentence, RuntimeWarning, stacklevel=3)
