@@ -181,8 +181,12 @@ SeqId Cache::load(const std::filesystem::path& path) {
   KVLAB_REQUIRE(manifest != file.header().metadata.end(), "E_FORMAT", "cache: ", path.string(),
                 " holds no rows of a cache (no `", cache::kRowsKey, "` in its metadata)");
   Rows rows{.manifest = manifest->second};
-  for (const SafetensorsEntry& entry : file.header().entries)
+  for (const SafetensorsEntry& entry : file.header().entries) {
+    KVLAB_REQUIRE(entry.shape.size() == 1, "E_FORMAT", "cache: ", path.string(), ": tensor `",
+                  printable(entry.name), "` has ", entry.shape.size(),
+                  " dimensions; rows of a cache lie in tensors of one");
     rows.tensors.emplace_back(entry.name, file.tensor(entry.name));
+  }
   return impl_->unpack(rows);
 }
 

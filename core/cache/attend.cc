@@ -71,12 +71,13 @@ void cache::Impl::check_query_rows(const RowMap& rows, bool crosses) {
                     rows.indptr.back() == rows.size(),
                 "E_SHAPE", "cache: attend: indptr of ", rows.indptr.size(), " entries for ", count,
                 " sequences and ", rows.size(), " rows");
+  std::vector<bool> is_asked(chunk.sequences.size());
   for (int64_t i = 0; i < count; ++i) {
     const Sequence& one = in_chunk(rows.sequences[at(i)], "attend");
     const auto id = static_cast<int64_t>(one.id);
-    for (int64_t j = 0; j < i; ++j)
-      KVLAB_REQUIRE(rows.sequences[at(j)] != one.id, "E_SEQUENCE", "cache: attend: sequence ", id,
-                    " is named twice");
+    KVLAB_REQUIRE(!is_asked[at(one.open)], "E_SEQUENCE", "cache: attend: sequence ", id,
+                  " is named twice");
+    is_asked[at(one.open)] = true;
     const Range mine = rows.rows_of(i);
     KVLAB_REQUIRE(mine.first <= mine.last, "E_SHAPE", "cache: attend: indptr falls from ",
                   mine.first, " to ", mine.last);

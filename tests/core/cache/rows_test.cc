@@ -173,6 +173,9 @@ TEST_P(RowsFile, WhoseTensorsDoNotFitIsRefused) {
     TensorView& view = tensors[0].view;
     view = dense_view(view.data, view.dtype, {1, view.size(0)});
   });
+  refused([](auto& tensors) {
+    tensors[0].view = dense_view(tensors[0].view.data, Dtype::u8, {1, 1, 1, 1});
+  });
 }
 
 TEST_P(RowsFile, WhoseFileIsNoneIsRefused) {
