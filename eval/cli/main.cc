@@ -30,7 +30,7 @@ std::string version_text() {
   const Version& v = version();
   std::ostringstream text;
   text << "kvlab " << v.number << "\ncommit " << v.commit << "\nbuild " << v.build << ", "
-       << v.compiler << "\ntorch " << v.torch << "\n";
+       << v.compiler << "\ntorch " << v.torch;
   return text.str();
 }
 

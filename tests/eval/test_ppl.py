@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import VOCAB
+from command import VOCAB
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

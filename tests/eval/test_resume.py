@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from conftest import read_lines
+from command import read_lines
 
 METHODS = [
     {"name": "quant", "params": {"bits": {"sweep": [8, 4, 2]}}},

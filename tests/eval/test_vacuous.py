@@ -9,7 +9,7 @@ import json
 import math
 
 import pytest
-from conftest import read_lines
+from command import read_lines
 from recall_definition import answers, mqar
 
 # 64 stored tokens beside the sink; `recent` also counts the query's own.

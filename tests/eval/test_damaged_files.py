@@ -6,7 +6,7 @@ import shutil
 import struct
 
 import pytest
-from conftest import CONTEXT, VOCAB
+from command import CONTEXT, VOCAB
 
 
 class Folder:

@@ -1,0 +1,188 @@
+"""What each command prints, as people and scripts read it."""
+
+import hashlib
+import json
+import os
+import pty
+import subprocess
+
+import pytest
+from command import CONTEXT, VOCAB
+
+
+def canonical(value) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def test_version_needs_no_half_second(kvlab):
+    with subprocess.Popen([kvlab.path, "--version"], stdout=subprocess.PIPE, text=True) as process:
+        lines = process.stdout.read().splitlines()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert [line.split()[0] for line in lines] == ["kvlab", "commit", "build", "torch"]
+    assert usage.ru_utime + usage.ru_stime < 0.5
+
+
+@pytest.mark.parametrize("command", ["info", "eval", "ppl", "generate", "bench", "selftest"])
+def test_help_teaches_by_examples(kvlab, command):
+    out = kvlab(command, "--help").out
+    assert "Examples:\n  kvlab " + command in out or command == "bench"
+    assert f"  {command} " in kvlab("--help").out
+
+
+def test_info_lists_what_there_is(kvlab):
+    document = kvlab("info", "--json").json
+    methods = [method["name"] for method in document["methods"]]
+    assert {"dense", "quant", "window"} <= set(methods)
+    assert {task["name"] for task in document["tasks"]} >= {"mqar", "copy", "ppl"}
+    assert "scalar" in document["instruction_sets"]
+    assert all(f"| {name} " in kvlab("info").out for name in methods)
+
+
+# 2 * layers * kv heads * head_dim * bytes; 4 and 2 bits in groups of 32 with 2 + 2 bytes a group.
+# Heads of 48 have two groups a row.
+BYTES = {
+    "dense": [524288, 131072, 6912],
+    '{"name": "quant", "params": {"bits": 4}}': [163840, 40960, 2 * 36 * (24 + 8)],
+    '{"name": "quant", "params": {"bits": 2}}': [98304, 24576, 2 * 36 * (12 + 8)],
+    '{"name": "quant", "params": {"bits": 8}}': [294912, 73728, 2 * 36 * (48 + 8)],
+}
+
+
+@pytest.mark.parametrize("method", BYTES)
+def test_a_card_measures_bytes_per_token(kvlab, method):
+    rows = kvlab("info", method, "--json").json["bytes_per_token"]
+    assert [row["bytes_per_token"] for row in rows] == BYTES[method]
+    assert [row["dense_per_token"] for row in rows] == BYTES["dense"]
+
+
+def test_a_card_names_every_parameter(kvlab):
+    card = kvlab("info", "window+quant", "--json").json
+    assert [stage["name"] for stage in card["stages"]] == ["window", "quant"]
+    out = kvlab("info", "window+quant").out
+    for stage in card["stages"]:
+        for parameter in stage["parameters"]:
+            assert parameter["doc"]
+            assert f"| {parameter['name']} " in out
+
+
+def test_info_describes_a_model(kvlab, model_folder):
+    document = kvlab("info", model_folder, "--json").json
+    assert document["num_layers"] == 2
+    assert document["vocab_size"] == VOCAB
+    assert document["max_positions"] == CONTEXT
+    assert document["dense_bytes_per_token"] == 2 * 2 * 2 * 16 * 2
+    assert document["tokenizer"] == "none"
+    assert "| 0-1 " in kvlab("info", model_folder).out
+
+
+def test_a_list_names_cells_and_runs_none(kvlab):
+    config = kvlab.config(
+        methods=[{"name": "quant", "params": {"bits": {"sweep": [8, 4]}}}],
+        matrix={"prefill_chunk": [0, 64]},
+    )
+    cells = kvlab("eval", config, "--list", "--json").json["cells"]
+    assert [cell["method"][0]["params"].get("bits") for cell in cells] == [None] * 2 + [8, 8, 4, 4]
+    for cell in cells:
+        identity = cell.pop("id")
+        assert identity == hashlib.sha256(canonical(cell).encode()).hexdigest()[:16]
+    out = kvlab("eval", config, "--list").out
+    assert "quant(bits=8)" in out
+    assert "quant(bits=4)" in out
+    assert not (kvlab.folder / "config").exists()
+
+
+def test_set_replaces_values(kvlab):
+    config = kvlab.config()
+    changes = ["--set", "seed=8", "--set", "tasks.0.samples=3", "--set", 'methods=["window"]']
+    cells = kvlab("eval", config, "--list", "--json", *changes).json["cells"]
+    assert [cell["seed"] for cell in cells] == [8, 8]
+    assert cells[0]["task"]["samples"] == 3
+    assert cells[1]["method"][0]["name"] == "window"
+    kvlab.refused("E_CONFIG", 3, "eval", config, "--set", "tasks.7.samples=3")
+    kvlab.refused("E_UNKNOWN", 3, "eval", config, "--set", "limit.max_seconds=3")
+
+
+def test_a_run_leaves_everything_needed_to_judge_it(kvlab):
+    document = kvlab("eval", kvlab.config(methods=["quant"]), "--json").json
+    folder = kvlab.folder / "config"
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {"cells", "record.json", "results.jsonl", "samples.jsonl", "summary.md"}
+    assert document["records"] == [
+        json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()
+    ]
+    record = json.loads((folder / "record.json").read_text())
+    assert record["config"]["methods"] == ["quant"]
+    assert record["sessions"][0]["argv"][1] == "eval"
+    assert record["build"]["compiler"]
+    assert record["machine"]["cpu"]
+    assert record["random"]["scheme"] == "splitmix64/1"
+    assert set(record["kernels"]) == set(record["cells"])
+    values = {
+        (line["method"], line["metric"]): line["value"]
+        for line in document["records"]
+        if not line.get("timing")
+    }
+    assert values["quant", "cr"] == 3.2
+    assert values["quant", "bits_per_element"] == 5
+    assert values["dense", "cache_bytes"] == 144 * 2 * 2 * 64 * 4
+
+
+def test_summaries_show_dense_first(kvlab):
+    out = kvlab("eval", kvlab.config(methods=["quant", "window"])).out
+    rows = [line.split("|")[1].strip() for line in out.splitlines() if line.startswith("| ")]
+    assert rows == ["method", "dense", "quant", "window"]
+    assert "cr" in out
+    assert "decode tok/s" in out
+
+
+def test_generate_continues_what_repeats(kvlab):
+    words = [5, 9, 23, 14, 30, 2]
+    path = kvlab.folder / "prompt.txt"
+    path.write_text(" ".join(map(str, [0, *words, 7, words[0]])))
+    generate = ["generate", "--model", "recall2", "--prompt-tokens", path, "--max-new", 5]
+    for method in ("dense", "quant", "window+quant"):
+        document = kvlab(*generate, "--method", method, "--json").json
+        assert document["tokens"] == words[1:]
+        assert document["dense_bytes"] == (9 + 4) * 2 * 2 * 64 * 2
+    assert kvlab(*generate).out == "[9,23,14,30,2]\n"
+    sampled = [*generate, "--temperature", 5, "--json", "--seed"]
+    assert kvlab(*sampled, 1).json["tokens"] == kvlab(*sampled, 1).json["tokens"]
+    assert len({tuple(kvlab(*sampled, seed).json["tokens"]) for seed in range(4)}) > 1
+
+
+def test_selftest_passes(kvlab):
+    document = kvlab("selftest", "--json").json
+    assert document["passed"] is True
+    assert {check["name"].split(",")[0] for check in document["checks"]} >= {"dense", "quant"}
+    assert kvlab("selftest").out.endswith("all passed\n")
+
+
+def test_a_plugin_adds_a_method(kvlab):
+    plugin = kvlab.path.parent / "tests" / "core" / "test_plugin_good.so"
+    if not plugin.exists():
+        pytest.skip("no build folder beside this kvlab")
+    methods = kvlab("info", "--plugin", plugin, "--json").json["methods"]
+    assert "from_plugin" in [method["name"] for method in methods]
+
+
+def test_progress_is_for_terminals(kvlab):
+    config = kvlab.config(tasks=[{"builtin": "mqar", "context": 1024, "samples": 400}])
+    reader, writer = pty.openpty()
+    process = subprocess.Popen(
+        [kvlab.path, "eval", config, "--set", "limits.max_seconds=60"],
+        stdout=subprocess.DEVNULL,
+        stderr=writer,
+        cwd=kvlab.folder,
+    )
+    os.close(writer)
+    seen = b""
+    while b" left" not in seen and process.poll() is None:
+        seen += os.read(reader, 4096)
+    process.kill()
+    process.wait()
+    os.close(reader)
+    assert b" %  " in seen
+    assert b" left  mqar, dense" in seen
+    assert kvlab("eval", kvlab.config("quiet.json")).err == ""
