@@ -18,10 +18,13 @@ struct TilePart {
   int32_t first_feature, features;  // of a row
 };
 
-/// Memory that will be wanted soon: `step` bytes of it are prefetched for each row read now.
+/// Memory that will be wanted soon: for each row read now, `step` bytes of a large plane and
+/// `small_step` bytes of up to two small ones are prefetched.  step 0: nothing is.
 struct Ahead {
   const u8* at;
   int32_t step;
+  const u8* small[2];
+  int32_t small_step[2];
 };
 
 struct PrepareQueries {

@@ -39,10 +39,17 @@ KVLAB_HD F<kLanes> sum_each(F<kLanes>* v) {
 #endif
 }
 
-/// Asks for the lines of `rows` rows from row `row` on.
+/// Asks for the lines of `rows` rows of the large plane from row `row` on.
 KVLAB_HD void prefetch(const Ahead& ahead, int row, int rows) {
   const u8* from = ahead.at + int64_t{row} * ahead.step;
   for (int i = 0; i < rows * ahead.step; i += 64) __builtin_prefetch(from + i, 0, 2);
+}
+/// The small planes' lines of all rows of a call: too few to wait for each other.
+KVLAB_HD void prefetch_small(const Ahead& ahead, int rows) {
+  if (ahead.step == 0) return;
+  for (int p = 0; p < 2; ++p)
+    for (int i = 0; i < rows * ahead.small_step[p]; i += 64)
+      __builtin_prefetch(ahead.small[p] + i, 0, 2);
 }
 
 constexpr int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }

@@ -93,13 +93,78 @@ struct IntDots : IntSlice<B, Params> {
     Slice::load(part, p, 1, scales);
     Slice::load(part, p, 2, minima);
     Ahead ahead = a.ahead;
+    prefetch_small(ahead, part.rows);
+    const int chunks = groups == 1 ? Chunks<B>::count(part.features) : 0;
+    const auto some_rows = [&]<int R>(int r) {
+      if (chunks == 1)
+        whole<R, 1>(a, r, scales, minima, ahead);
+      else if (chunks == 2)
+        whole<R, 2>(a, r, scales, minima, ahead);
+      else
+        some<R>(a, p, r, groups, scales, minima, ahead);
+      ahead.step = 0;
+      return r + R;
+    };
     int r = 0;
-    for (; a.rows - r >= 4; r += 4, ahead.step = 0) some<4>(a, p, r, groups, scales, minima, ahead);
-    for (; a.rows - r >= 2; r += 2, ahead.step = 0) some<2>(a, p, r, groups, scales, minima, ahead);
-    for (; a.rows - r >= 1; r += 1, ahead.step = 0) some<1>(a, p, r, groups, scales, minima, ahead);
+    while (a.rows - r >= 4) r = some_rows.template operator()<4>(r);
+    if (a.rows - r >= 2) r = some_rows.template operator()<2>(r);
+    if (a.rows - r >= 1) some_rows.template operator()<1>(r);
   }
 
  private:
+  /// Rows of one group and of K chunks, few enough for 32 bits: digits add up over the chunks, and
+  /// scale and minimum come in once per row.
+  template <int R, int K>
+  static void whole(const ScoreTile& a, int first, const float* scales, const float* minima,
+                    const Ahead& ahead) {
+    constexpr int T = 16 / R;
+    const TilePart& part = a.part;
+    const int64_t stride = part.tile.stride[0], query_bytes = Query::bytes(part.features);
+    const u8* query = a.prepared + first * query_bytes;
+    float step[16], total[16];
+    int32_t row_of[16];
+    for (int i = 0; i < 16; ++i) {
+      const u8* q = query + i / T * query_bytes;
+      step[i] = Query::step(q);
+      total[i] = 0.0f;
+      for (int k = 0; k < K; ++k)
+        for (const float sum : Query::chunks(q)[k].lane_sum) total[i] += sum;
+      row_of[i] = i % T;
+    }
+    __mmask64 mask[K];
+    for (int k = 0; k < K; ++k) mask[k] = Chunks<B>::mask(part.features, k);
+    for (int t0 = 0; t0 < part.rows; t0 += T) {
+      prefetch(ahead, t0, T);
+      const int n = part.rows - t0 < T ? part.rows - t0 : T;
+      const u8* codes =
+          part.tile.plane[0] + (part.first_row + t0) * stride + part.first_feature * B / 8;
+      F<16> sums[16];
+#pragma GCC unroll 16
+      for (int t = 0; t < T; ++t) {
+        __m512i bytes[K];
+        for (int k = 0; k < K; ++k) bytes[k] = _mm512_maskz_loadu_epi8(mask[k], codes + 64 * k);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) {
+          __m512i sum[kDigits] = {};
+#pragma GCC unroll 2
+          for (int k = 0; k < K; ++k)
+            add_digits(bytes[k], Query::chunks(query + r * query_bytes)[k], sum);
+          sums[r * T + t] = (F<16>)in_steps(sum);
+        }
+        if (t + 1 < n) codes += stride;  // beyond the end: the last row again, not stored
+      }
+      const __m512i row = _mm512_loadu_si512(row_of);
+      const __m512 scale = _mm512_permutexvar_ps(row, _mm512_loadu_ps(scales + t0));
+      const __m512 minimum = _mm512_permutexvar_ps(row, _mm512_loadu_ps(minima + t0));
+      const __m512 dots = _mm512_fmadd_ps((__m512)sum_each(sums), scale,
+                                          _mm512_mul_ps(_mm512_loadu_ps(total), minimum));
+      float scores[16];
+      _mm512_storeu_ps(scores, _mm512_mul_ps(dots, _mm512_loadu_ps(step)));
+      for (int r = 0; r < R; ++r)
+        __builtin_memcpy(a.out + (first + r) * a.out_stride + t0, scores + r * T, 4 * n);
+    }
+  }
+
   template <int R>
   static void some(const ScoreTile& a, const Params& p, int first, int groups, const float* scales,
                    const float* minima, const Ahead& ahead) {
@@ -151,6 +216,11 @@ struct IntDots : IntSlice<B, Params> {
   /// Sum over a lane's codes of n * code, as float32.
   KVLAB_HD static __m512 dot(__m512i bytes, const typename Query::Chunk& q) {
     __m512i sum[kDigits] = {};
+    add_digits(bytes, q, sum);
+    return in_steps(sum);
+  }
+  KVLAB_HD static void add_digits(__m512i bytes, const typename Query::Chunk& q,
+                                  __m512i (&sum)[kDigits]) {
 #pragma GCC unroll 4
     for (int s = 0; s < Chunks<B>::kSubs; ++s) {
       const __m512i codes = Chunks<B>::codes(bytes, s);
@@ -158,8 +228,10 @@ struct IntDots : IntSlice<B, Params> {
       for (int d = 0; d < kDigits; ++d)
         sum[d] = _mm512_dpbusd_epi32(sum[d], codes, _mm512_loadu_si512(q.digit[s][d]));
     }
+  }
+  /// Of at most two chunks.  Below 8 bits |a| <= 2 * 15 * 127 * 8 leaves room for 16 more bits.
+  KVLAB_HD static __m512 in_steps(const __m512i (&sum)[kDigits]) {
     const __m512i low = _mm512_add_epi32(_mm512_slli_epi32(sum[1], 8), sum[2]);
-    // Below 8 bits |a| <= 15 * 127 * 8 leaves room for 16 more bits.
     if constexpr (B < 8)
       return _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(sum[0], 16), low));
     return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[0]), _mm512_set1_ps(65536.0f),

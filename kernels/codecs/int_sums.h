@@ -31,6 +31,7 @@ struct IntSums : IntSlice<B, Params> {
     float* products = reinterpret_cast<float*>(a.scratch);
     int32_t* digits = reinterpret_cast<int32_t*>(products + 16 * sets.slices * sets.count);
     Ahead ahead = a.ahead;
+    prefetch_small(ahead, part.rows);
     for (int r = 0; r < a.rows; ++r) {
       float* sums = a.sums + r * a.sum_stride;
       const float largest =
@@ -40,7 +41,7 @@ struct IntSums : IntSlice<B, Params> {
       for (int k = 0; k < Chunks<B>::count(part.features); ++k, ahead.step = 0) {
         add_codes<0>(part, p, k, sets, digits, scale.step, ahead, sums);
         if constexpr (Chunks<B>::kSubs == 4)
-          add_codes<2>(part, p, k, sets, digits, scale.step, Ahead{ahead.at, 0}, sums);
+          add_codes<2>(part, p, k, sets, digits, scale.step, Ahead{}, sums);
       }
     }
   }

@@ -48,12 +48,22 @@ TilePart StreamReader::part(const u8* page, int unit, int row, int rows, int fir
 }
 
 Ahead StreamReader::ahead(const u8* page, int unit, int row) const {
-  const size_t i = static_cast<size_t>(largest_plane_);
-  const Encoded::Plane& plane = layout_->format.planes[i];
-  const int step = plane.row_bytes + plane.tile_bytes / tile_rows();
-  return {page + layout_->planes[i].offset + unit * layout_->planes[i].unit_stride +
-              int64_t{row} * step,
-          step};
+  Ahead ahead{};
+  int small = 0;
+  const auto& planes = layout_->format.planes;
+  for (size_t i = 0; i < planes.size(); ++i) {
+    const int step = planes[i].row_bytes + planes[i].tile_bytes / tile_rows();
+    const u8* at = page + layout_->planes[i].offset + unit * layout_->planes[i].unit_stride +
+                   int64_t{row} * step;
+    if (static_cast<int>(i) == largest_plane_) {
+      ahead.at = at;
+      ahead.step = step;
+    } else if (small < 2) {
+      ahead.small[small] = at;
+      ahead.small_step[small++] = step;
+    }
+  }
+  return ahead;
 }
 
 ListReader::ListReader(const PartView& part, int list)

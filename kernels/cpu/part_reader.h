@@ -25,7 +25,7 @@ class StreamReader {
   /// Rows [row, row + rows) of a page and features [first, first + features); inside one tile.
   TilePart part(const u8* page, int unit, int row, int rows, int first, int features,
                 void* state) const;
-  /// Bytes to ask for ahead of reading `rows` rows there: of the largest plane.
+  /// What to ask for ahead of reading rows there.
   Ahead ahead(const u8* page, int unit, int row) const;
 
  private:
