@@ -216,8 +216,10 @@ class Unpacking {
     cache_.store.reserve(demand);
   }
 
-  /// Rows go to the ends of their lists, `shift` positions later.  Cannot fail.
-  void place(Sequence& one, int64_t shift) const {
+  /// Rows go to the ends of their lists, `shift` positions later.  Cannot fail.  Whether one of
+  /// them was hidden by rank: nobody knows any more who could have read it.
+  bool place(Sequence& one, int64_t shift) const {
+    bool hidden = false;
     for (int g = 0; g < groups(); ++g) {
       std::vector<bool> none_waits;
       for (int l = 0; l < cache_.group(g).lists; ++l) {
@@ -230,9 +232,10 @@ class Unpacking {
         if (none_waits[at(l)])
           rows.pending =
               rows[Part::recent].slots().last - count(g, l, Part::recent) + list(g, l).pending;
-        if (cache_.group(g).drops) move(one, g, l, shift);
+        if (cache_.group(g).drops) hidden |= move(one, g, l, shift);
       }
     }
+    return hidden;
   }
 
   void place_states(Sequence& one) const {
@@ -342,8 +345,9 @@ class Unpacking {
     }
   }
 
-  /// Explicit positions and untils of the rows just placed.
-  void move(Sequence& one, int g, int l, int64_t shift) const {
+  /// Explicit positions and untils of the rows just placed.  Whether one is hidden by rank.
+  bool move(Sequence& one, int g, int l, int64_t shift) const {
+    bool hidden = false;
     for (const Part part : kTravelling) {
       const PageLayout& page = cache_.page(g, part);
       if (page.bytes == 0) continue;
@@ -352,11 +356,13 @@ class Unpacking {
       for (int64_t slot = view.last - count(g, l, part); slot < view.last; ++slot) {
         if (page.position >= 0) columns.move(slot, shift);
         int32_t& until = columns.until(slot);
+        hidden |= until < 0;
         if (until < 0 || until == kForever) continue;
         until = static_cast<int32_t>(std::min<int64_t>(until + shift, kForever - 1));
         one.flagged = std::max<int64_t>(one.flagged, until);
       }
     }
+    return hidden;
   }
 
   Impl& cache_;
@@ -399,9 +405,9 @@ void Impl::import(SeqId id, const Rows& given, int64_t position) {
                 position, ": positions end at ", kForever - 1);
   rows.check_target(one, shift);
   rows.reserve(one);
-  rows.place(one, shift);
+  const bool hidden = rows.place(one, shift);
   one.seen = manifest.positions.last + shift;
-  if (rows.lacks_rows())
+  if (hidden || rows.lacks_rows())
     one.remember_removed(static_cast<int32_t>(position), static_cast<int32_t>(one.seen - 1));
   for (const LayerPlan& plan : layers.plans)
     for (const ColumnOf& column : plan.columns)

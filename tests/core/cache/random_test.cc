@@ -47,6 +47,7 @@ TEST_P(RandomLives, AgreeWithTheOracleAtEveryStep) {
       return static_cast<int64_t>(random() % static_cast<unsigned>(n));
     };
     world.add();
+    if (world.live().empty()) continue;  // not even that fits
     std::ostringstream history;
     for (int step = 0; step < 25; ++step) {
       const int64_t what = below(14);

@@ -168,6 +168,7 @@ WorldConfig random_config(std::mt19937& random) {
   config.where.rollback = below(3) == 0 ? below(7) : 0;
   config.where.compact_share = below(3) == 0 ? 0.0 : below(2) == 0 ? 0.25 : 1.0;
   config.where.max_tokens = 4096;
+  if (below(5) == 0) config.where.max_bytes = (2 + below(40)) << 16;
   return config;
 }
 
@@ -236,19 +237,42 @@ float World::number(int layer, int what, int64_t position, int64_t i) {
   return static_cast<float>(static_cast<double>(bits >> 11 & 0xffffff) / 0x800000 - 1.0) * 2;
 }
 
-size_t World::add() {
-  Live one{.id = cache_->add_sequence()};
-  for (const OracleRules& rules : rules_) one.layers.emplace_back(rules);
-  live_.push_back(std::move(one));
-  return live_.size() - 1;
+/// The first row, where rows wait for their age, that is encoded at `encoded_from` or later.
+int64_t World::oldest_exact(const Live& one, int64_t encoded_from) const {
+  const std::vector<int64_t> when = one.layers[0].encoded_at(0, one.seen - 1);
+  int64_t p = rules(0).first;
+  while (p < one.seen && when[at(p)] < encoded_from) ++p;
+  return p;
 }
 
-size_t World::fork(size_t i) {
-  live_[i].shares = true;
+/// Whether there is memory for it; where there is none nothing may change.
+bool World::fits(const std::function<void()>& act) {
+  const kvlab::Bytes before = cache_->bytes();
+  try {
+    act();
+    return true;
+  } catch (const Error& error) {
+    if (config_.where.max_bytes < 0 || error.code() != "E_FULL") throw;
+    kvlab::Bytes after = cache_->bytes();
+    after.scratch = before.scratch, after.scratch_peak = before.scratch_peak;
+    EXPECT_EQ(after.cache_bytes(), before.cache_bytes()) << error.what();
+    EXPECT_LE(after.committed, before.committed) << error.what();
+    EXPECT_FALSE(cache_->in_chunk());
+    return false;
+  }
+}
+
+void World::add() {
+  Live one;
+  for (const OracleRules& rules : rules_) one.layers.emplace_back(rules);
+  if (fits([&] { one.id = cache_->add_sequence(); })) live_.push_back(std::move(one));
+}
+
+void World::fork(size_t i) {
   Live copy = live_[i];
-  copy.id = cache_->fork(live_[i].id);
+  if (!fits([&] { copy.id = cache_->fork(live_[i].id); })) return;
+  live_[i].shares = copy.shares = true;
   live_.push_back(std::move(copy));
-  return live_.size() - 1;
 }
 
 void World::drop(size_t i) {
@@ -258,7 +282,8 @@ void World::drop(size_t i) {
 
 void World::reload(size_t i, const std::filesystem::path& file) {
   cache_->save(live_[i].id, file);
-  const SeqId id = cache_->load(file);
+  SeqId id{};
+  if (!fits([&] { id = cache_->load(file); })) return;
   cache_->drop(live_[i].id);
   live_[i].id = id;
   live_[i].shares = false;
@@ -266,15 +291,17 @@ void World::reload(size_t i, const std::filesystem::path& file) {
 
 void World::transplant(size_t i) {
   Live& one = live_[i];
-  const SeqId id = cache_->add_sequence();
+  SeqId id{};
+  if (!fits([&] { id = cache_->add_sequence(); })) return;
   if (one.seen > 0) {
     const Rows rows = cache_->export_rows(one.id, {0, one.seen});
-    cache_->import_rows(id, rows, 0);
+    if (!fits([&] { cache_->import_rows(id, rows, 0); })) return cache_->drop(id);
   }
   cache_->drop(one.id);
   one.id = id;
   one.shares = false;
   one.arrived = one.seen;
+  one.exact_from = oldest_exact(one, one.seen);
 }
 
 bool World::may_read_stored(const PassPlan& plan) const {
@@ -313,17 +340,7 @@ std::vector<float> World::pass(const PassPlan& plan) {
     indptr.push_back(static_cast<int32_t>(positions.size()));
   }
   const RowMap rows{ids, indptr, positions};
-  const kvlab::Bytes before = cache_->bytes();
-  try {
-    cache_->begin_chunk({.rows = rows, .read = plan.read});
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), "E_FULL") << error.what();
-    kvlab::Bytes after = cache_->bytes();
-    after.scratch = before.scratch, after.scratch_peak = before.scratch_peak;
-    EXPECT_EQ(after, before) << "E_FULL changed the cache";
-    EXPECT_FALSE(cache_->in_chunk());
-    return {};
-  }
+  if (!fits([&] { cache_->begin_chunk({.rows = rows, .read = plan.read}); })) return {};
   std::vector<Live> next;
   for (const size_t i : plan.which) next.push_back(live_[i]);
   std::vector<float> outputs;
@@ -409,6 +426,11 @@ std::vector<float> World::pass(const PassPlan& plan) {
   for (size_t i = 0; i < next.size(); ++i) {
     next[i].seen += plan.lengths[i];
     next[i].furthest = std::max(next[i].furthest, next[i].seen);
+    // Exact rows are read up to the position before the one they are encoded at, and are kept as
+    // much longer as a cut may reach back.
+    const int64_t rollback = config_.where.rollback;
+    const int64_t encoded_from = next[i].seen - rollback + (rollback > 0 ? 0 : 1);
+    next[i].exact_from = std::max(next[i].exact_from, oldest_exact(next[i], encoded_from));
     rank(next[i], plan.end, next[i].seen - 1);
     live_[plan.which[i]] = std::move(next[i]);
   }
@@ -455,7 +477,7 @@ bool World::truncate(size_t i, int64_t n) {
   if (!drops() && (!rules(0).lossy || (rules(0).lag == 0 && rules(0).tile == 1)))
     must = must || rules(0).tile == 1;
   try {
-    cache_->truncate(one.id, n);
+    if (!fits([&] { cache_->truncate(one.id, n); })) return false;
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), "E_TRUNCATE") << error.what();
     EXPECT_FALSE(must && n <= one.seen) << error.what();
@@ -471,6 +493,7 @@ bool World::truncate(size_t i, int64_t n) {
     rows.truncate(n);
   }
   one.seen = n;
+  one.exact_from = std::min(one.exact_from, n);
   return true;
 }
 
@@ -551,14 +574,9 @@ void World::check_bytes() {
       for (int list = 0; list < r.lists; ++list) {
         const OracleLayer& rows = one.layers[at(layer)];
         const std::vector<int64_t> when = rows.encoded_at(list, one.seen - 1);
-        int64_t oldest_exact = one.seen;  // recent rows leave from the front
-        const int64_t rollback = config_.where.rollback;
-        const int64_t line = one.furthest - rollback - (rollback > 0 ? 1 : 0);
-        for (int64_t p = one.seen - 1; p >= r.first; --p)
-          if (!direct && when[at(p)] - 1 >= line && when[at(p)] >= one.arrived) oldest_exact = p;
         for (int64_t p = 0; p < one.seen; ++p) {
           const bool lives = one.seen <= rows.until(list, p) && !rows.is_dropped(list, p);
-          const bool is_recent = p < r.first || (!direct && p >= oldest_exact);
+          const bool is_recent = p < r.first || (!direct && (drops() || p >= one.exact_from));
           const bool is_past = p >= r.first && when[at(p)] < one.seen;
           if (drops() && !lives) continue;
           if (is_recent && (!drops() || !is_past)) {

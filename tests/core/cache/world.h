@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -60,6 +61,7 @@ class World {
     int64_t last_drop = -1;  // newest position of the last pass that dropped by rank
     bool shares = false;     // forked, or forked from
     int64_t arrived = 0;     // rows encoded before it came here without their exact form
+    int64_t exact_from = 0;  // where nothing drops: exact rows below it have left
   };
   struct PassPlan {
     std::vector<size_t> which{};  // into live()
@@ -70,8 +72,9 @@ class World {
     std::string text() const;
   };
 
-  size_t add();
-  size_t fork(size_t i);
+  // Where there is a budget, what does not fit changes nothing.
+  void add();
+  void fork(size_t i);
   void drop(size_t i);
   /// Compares every answer; returns all outputs, row-major by layer.  E_FULL: nothing may change.
   std::vector<float> pass(const PassPlan& plan);
@@ -100,6 +103,8 @@ class World {
   bool deterministic_rows = false;
 
  private:
+  int64_t oldest_exact(const Live& one, int64_t encoded_from) const;
+  bool fits(const std::function<void()>& act);
   float number(int layer, int what, int64_t position, int64_t i);
   void rank(Live& one, ChunkEnd end, int64_t newest);
   void check_bytes();
