@@ -75,6 +75,19 @@ TEST(Config, SweepsMultiplyMethodsTasksAndModels) {
   EXPECT_THAT(experiment.cells, SizeIs(3 * 3 * 2));
 }
 
+TEST(Config, ATitleNamesWhatVariesAndWhatIsNoDefault) {
+  const auto title_of = [](const Json& bits) {
+    std::vector<std::string> all;
+    const Json method{{"name", "bits"}, {"params", {{"bits", bits}}}};
+    for (const Cell& cell : parse(with({{"methods", Json::array({method})}})).cells)
+      all.push_back(cell.title);
+    return all;
+  };
+  EXPECT_THAT(title_of(4), ElementsAre("dense", "bits"));
+  EXPECT_THAT(title_of(2), ElementsAre("dense", "bits(bits=2)"));
+  EXPECT_THAT(title_of({{"sweep", {4, 2}}}), ElementsAre("dense", "bits(bits=4)", "bits(bits=2)"));
+}
+
 TEST(Config, AMethodListedTwiceIsRunOnce) {
   EXPECT_THAT(
       parse(with({{"methods", {"bits", {{"name", "bits"}, {"params", {{"bits", 4}}}}}}})).cells,

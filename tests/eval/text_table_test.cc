@@ -1,0 +1,25 @@
+#include "eval/text_table.h"
+
+#include <gtest/gtest.h>
+
+namespace kvlab {
+namespace {
+
+TEST(TextTable, NumbersStandToTheRightAndTextToTheLeft) {
+  TextTable table({"method", "cr", "Δ", "note"});
+  table.add({"dense", "1", "–", "as it is"});
+  table.add({"quant", "12.5", "+0.25", "4"});
+  EXPECT_EQ(table.markdown(),
+            "| method |   cr |     Δ | note     |\n"
+            "|--------|-----:|------:|----------|\n"
+            "| dense  |    1 |     – | as it is |\n"
+            "| quant  | 12.5 | +0.25 | 4        |\n");
+}
+
+TEST(TextTable, AColumnIsAtLeastAsWideAsItsRule) {
+  TextTable table({"a", "b"});
+  EXPECT_EQ(table.markdown(), "| a   |   b |\n|-----|----:|\n");
+}
+
+}  // namespace
+}  // namespace kvlab
