@@ -115,7 +115,9 @@ TextTable table(const FinishedCells& cells, const Catalogue& catalogue) {
   const FinishedCell& dense = *cells[0];
   const std::string headline = dense.metrics.at(0);
   const bool has_noise = has_metric(dense, "noise_floor");
-  const std::string second = dense.metrics.size() > 1 ? dense.metrics[1] : headline;
+  const std::string second = has_noise                  ? "delta_nll"
+                             : dense.metrics.size() > 1 ? dense.metrics[1]
+                                                        : headline;
   TextTable table{{"method", headline + dense.protocol_suffix, "Δ to dense", second, "cr",
                    "bits/element", "cache", "prefill tok/s", "decode tok/s", "vs_dense"}};
   for (const FinishedCell* cell : cells) {

@@ -119,10 +119,17 @@ def test_defaults_come_from_the_model(ppl):
 def test_the_table_shows_dense_first(kvlab, model_folder, text):
     path = kvlab.folder / "tokens.txt"
     path.write_text(" ".join(map(str, text)))
-    out = kvlab("ppl", "--model", model_folder, "--tokens", path, "--method", "quant").out
-    rows = [line for line in out.splitlines() if line.startswith("| ")]
-    assert rows[1].startswith("| dense")
-    assert rows[2].startswith("| quant")
+
+    def row(method):
+        out = kvlab("ppl", "--model", model_folder, "--tokens", path, "--method", method).out
+        rows = [line for line in out.splitlines() if line.startswith("| ")]
+        assert "| delta_nll |" in " ".join(rows[0].split())
+        assert rows[1].startswith("| dense")
+        assert rows[2].startswith(f"| {method}")
+        return rows[2]
+
+    assert "noise" not in row("quant")
+    assert "≤ noise" in row("window")  # of more tokens than the text has
 
 
 def test_a_window_longer_than_the_model_is_refused(kvlab, model_folder, text):
