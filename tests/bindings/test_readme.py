@@ -7,6 +7,8 @@ import kvlab
 import pytest
 from kvlab import cache, errors, experiment, registry, shape
 
+pytestmark = pytest.mark.examples("quant")
+
 
 def test_the_readme_runs(repository):
     blocks = re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(), re.S)

@@ -9,6 +9,8 @@ import subprocess
 import pytest
 from command import CONTEXT, VOCAB
 
+pytestmark = pytest.mark.examples("quant", "window")
+
 
 def canonical(value) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))

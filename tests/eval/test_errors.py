@@ -88,6 +88,7 @@ def test_texts(kvlab, tokens):
     kvlab.refused("E_FORMAT", 3, *ppl(tokens))
 
 
+@pytest.mark.examples("window")
 def test_policies(kvlab, tokens):
     window = ["--method", "window", "--protocol", "disjoint(64)"]
     assert "masked" in kvlab.refused(

@@ -13,6 +13,8 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+pytestmark = pytest.mark.examples("quant")
+
 TOKENS, VOCAB = 2048, 256
 
 

@@ -10,6 +10,8 @@ from command import VOCAB
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+pytestmark = pytest.mark.examples("quant")
+
 
 @pytest.fixture(scope="module")
 def text() -> list[int]:

@@ -9,7 +9,10 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
 from command import read_lines
+
+pytestmark = pytest.mark.examples("quant", "window")
 
 METHODS = [
     {"name": "quant", "params": {"bits": {"sweep": [8, 4, 2]}}},

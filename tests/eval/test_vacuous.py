@@ -12,6 +12,8 @@ import pytest
 from command import read_lines
 from recall_definition import answers, mqar
 
+pytestmark = pytest.mark.examples("quant", "window")
+
 # 64 stored tokens beside the sink; `recent` also counts the query's own.
 WINDOW = {"name": "window", "params": {"sink": 1, "recent": 65}}
 MQAR = {"builtin": "mqar", "pairs": 8, "context": 128, "samples": 1}
