@@ -59,7 +59,14 @@ SeqId cache::Impl::adopt(std::unique_ptr<Sequence> one) {
   one->id = id;
   one->open = -1;
   const int64_t more = one->table_bytes + layers.state_bytes;
-  store.settle_account(account() + more);  // E_FULL
+  try {
+    store.settle_account(account() + more);  // E_FULL
+  } catch (...) {
+    one.reset();
+    store.trim();
+    store.settle_account(account());
+    throw;
+  }
   sequences.emplace(next_id++, std::move(one));
   return id;
 }
