@@ -21,9 +21,10 @@ set(CMAKE_CUDA_STANDARD ${CMAKE_CXX_STANDARD})
 set(CMAKE_CUDA_STANDARD_REQUIRED ON)
 enable_language(CUDA)
 
+# No contraction, as on the CPU (cmake/KvlabKernels.cmake): fma is written where it is meant.
 list(JOIN kvlab_prefix_maps "," maps)
 target_compile_options(kvlab_options INTERFACE "$<$<COMPILE_LANGUAGE:CUDA>:\
---expt-relaxed-constexpr;-lineinfo;--Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Werror,${maps}>")
+--expt-relaxed-constexpr;--fmad=false;-lineinfo;--Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Werror,${maps}>")
 
 foreach(part cudart:13 cublas:13 cublasLt:13)
   string(REPLACE ":" ";" part ${part})
@@ -45,8 +46,35 @@ function(kvlab_cuda_objects name)
   set_property(GLOBAL APPEND PROPERTY KVLAB_CUDA_OBJECTS ${name})
 endfunction()
 
+# kernels/cuda/codec_table.h for all codecs named by kvlab_codecs().
+function(kvlab_cuda_codec_table)
+  get_property(names GLOBAL PROPERTY KVLAB_CODEC_NAMES)
+  set(declarations "")
+  set(pointers "")
+  foreach(name IN LISTS names)
+    string(APPEND declarations
+      "extern \"C\" const kvlab::CudaCodecKernels kvlab_cuda_codec_${name};\n")
+    string(APPEND pointers "    &kvlab_cuda_codec_${name},\n")
+  endforeach()
+  set(file ${kvlab_generated_dir}/cuda_codec_table.cc)
+  file(CONFIGURE OUTPUT ${file} @ONLY CONTENT [=[
+#include "kernels/cuda/codec_table.h"
+
+@declarations@
+namespace {
+constexpr const kvlab::CudaCodecKernels* kAll[] = {
+@pointers@};
+}  // namespace
+
+int kvlab::cuda_codec_count() { return sizeof kAll / sizeof *kAll; }
+const kvlab::CudaCodecKernels& kvlab::cuda_codec(int i) { return *kAll[i]; }
+]=])
+  kvlab_cuda_objects(kvlab_cuda_codecs ${file})
+endfunction()
+
 # The shared object that libkvlab opens when a CUDA device is asked for; call it once, at the end.
 function(kvlab_cuda_library)
+  kvlab_cuda_codec_table()
   get_property(parts GLOBAL PROPERTY KVLAB_CUDA_OBJECTS)
   list(TRANSFORM parts REPLACE "(.+)" "$<TARGET_OBJECTS:\\1>")
   add_library(kvlab_cuda SHARED ${parts})

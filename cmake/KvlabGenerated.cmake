@@ -63,3 +63,36 @@ inline constexpr const char* kSourceDir = "@PROJECT_SOURCE_DIR@";
 }  // namespace kvlab
 ]=])
 endif()
+
+# tests/kernels/all_codecs.h, tests/kernels/codec_sources.h: every codec that kvlab_codecs() was told
+# of, as types and as text, so that a new one is tested without being named again.
+function(kvlab_codec_lists)
+  get_property(headers GLOBAL PROPERTY KVLAB_CODEC_HEADERS)
+  get_property(types GLOBAL PROPERTY KVLAB_CODEC_TYPES)
+  set(sources "")
+  foreach(header type IN ZIP_LISTS headers types)
+    string(APPEND sources "    {\"${header}\", \"${type}\"},\n")
+  endforeach()
+  list(REMOVE_DUPLICATES headers)
+  list(TRANSFORM headers REPLACE "(.+)" "#include \"\\1\"")
+  list(JOIN headers "\n" headers)
+  list(TRANSFORM types REPLACE "(.+)" "X(\\1)")
+  list(JOIN types " " types)
+  file(CONFIGURE OUTPUT ${kvlab_generated_dir}/tests/kernels/all_codecs.h @ONLY CONTENT [=[
+#pragma once
+@headers@
+
+#define KVLAB_ALL_CODECS(X) @types@
+]=])
+  file(CONFIGURE OUTPUT ${kvlab_generated_dir}/tests/kernels/codec_sources.h @ONLY CONTENT [=[
+#pragma once
+namespace kvlab {
+struct CodecSource {
+  const char* header;
+  const char* type;
+};
+inline constexpr CodecSource kCodecSources[] = {
+@sources@};
+}  // namespace kvlab
+]=])
+endfunction()

@@ -34,7 +34,8 @@ function(kvlab_isa_sources target)
 endfunction()
 
 # kvlab_codecs(target HEADER file.h CODECS name=Type ...): the tables of the codecs a header defines.
-# C++ reaches them by KVLAB_CODEC_TABLES(name), kernels/codec_register.h.
+# C++ reaches them by KVLAB_CODEC_TABLES(name), kernels/codec_register.h; their CUDA kernels by name
+# of their type, kernels/cuda_codecs.h.
 function(kvlab_codecs target)
   cmake_parse_arguments(PARSE_ARGV 1 codec "" "HEADER" "CODECS")
   if(NOT codec_HEADER OR NOT codec_CODECS OR codec_UNPARSED_ARGUMENTS)
@@ -43,12 +44,17 @@ function(kvlab_codecs target)
   cmake_path(ABSOLUTE_PATH codec_HEADER OUTPUT_VARIABLE header)
   cmake_path(RELATIVE_PATH header BASE_DIRECTORY ${PROJECT_SOURCE_DIR} OUTPUT_VARIABLE include)
   set(tables "")
+  set(cuda_kernels "")
   foreach(codec IN LISTS codec_CODECS)
     string(REGEX MATCH "^([a-z][a-z0-9_]*)=(.+)$" whole "${codec}")
     if(NOT whole)
       message(FATAL_ERROR "kvlab_codecs(${target}): `${codec}` is not name=Type")
     endif()
     string(APPEND tables "KVLAB_DEFINE_CODEC_TABLE(${CMAKE_MATCH_1}, ${CMAKE_MATCH_2})\n")
+    string(APPEND cuda_kernels "KVLAB_DEFINE_CUDA_CODEC(${CMAKE_MATCH_1}, ${CMAKE_MATCH_2})\n")
+    set_property(GLOBAL APPEND PROPERTY KVLAB_CODEC_NAMES ${CMAKE_MATCH_1})
+    set_property(GLOBAL APPEND PROPERTY KVLAB_CODEC_HEADERS ${include})
+    set_property(GLOBAL APPEND PROPERTY KVLAB_CODEC_TYPES "kvlab::${CMAKE_MATCH_2}")
   endforeach()
   set(file ${CMAKE_CURRENT_BINARY_DIR}/${target}.cc)
   file(CONFIGURE OUTPUT ${file} @ONLY CONTENT [=[
@@ -57,4 +63,12 @@ function(kvlab_codecs target)
 
 @tables@]=])
   kvlab_isa_sources(${target} ${file})
+  if(KVLAB_CUDA)
+    file(CONFIGURE OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/${target}.cu @ONLY CONTENT [=[
+#include "@include@"
+#include "kernels/cuda/codec_kernels.cuh"
+
+@cuda_kernels@]=])
+    kvlab_cuda_objects(${target}_cuda ${CMAKE_CURRENT_BINARY_DIR}/${target}.cu)
+  endif()
 endfunction()

@@ -28,12 +28,17 @@ struct CudaStatus {
   std::vector<CudaDevice> devices{};
 };
 
-/// What libkvlab_cuda.so's one C symbol returns.
+struct CudaCodecs;  // kernels/cuda_codecs.h
+struct CudaMemory;  // kernels/cuda_memory.h
+
+/// What libkvlab_cuda.so's one C symbol returns.  Its functions throw Error like any other.
 struct CudaLibrary {
   uint32_t magic;         // kCudaLibraryMagic
   uint32_t struct_bytes;  // sizeof(CudaLibrary)
   const char* abi;        // KVLAB_ABI_TAG of the headers it was built with
   CudaStatus (*status)();
+  const CudaMemory* memory;
+  const CudaCodecs* codecs;
 };
 inline constexpr uint32_t kCudaLibraryMagic = 0x6b766375;  // "kvcu"
 

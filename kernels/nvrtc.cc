@@ -96,7 +96,7 @@ Owned create(const NvrtcSource& source) {
 }
 
 std::vector<std::string> options(const NvrtcSource& source, const std::string& architecture) {
-  std::vector<std::string> all{"--gpu-architecture=" + architecture, "--std=c++20",
+  std::vector<std::string> all{"--gpu-architecture=" + architecture, "--std=c++20", "--fmad=false",
                                "--include-path=" + nvrtc().include.string(),
                                "--include-path=" + (nvrtc().include / "cccl").string()};
   for (const auto& folder : source.include) all.push_back("--include-path=" + folder.string());

@@ -1,5 +1,6 @@
 #pragma once
-// CUDA C++ compiled at run time by the NVRTC of the Python environment.  Needs no GPU.
+// CUDA C++ compiled at run time by the NVRTC of the Python environment.  Needs no GPU.  Products
+// and sums are not contracted, as everywhere in kernels/.
 
 #include <filesystem>
 #include <string>

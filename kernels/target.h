@@ -4,7 +4,9 @@
 // namespaces is ever visible in a translation unit, so names inside it need no prefix.
 //
 // KVLAB_ISA is the instruction set, set by the build (cmake/KvlabKernels.cmake); files that nobody
-// sets it for are baseline code and see the scalar versions.
+// sets it for are baseline code and see the scalar versions.  A test that defines
+// KVLAB_EMULATE_CUDA before its first include sees what nvcc sees, compiled by g++: the same types,
+// index arithmetic and order of operations, and a count of accesses a GPU would refuse.
 
 #define KVLAB_ISA_SCALAR 0
 #define KVLAB_ISA_AVX2 1        // AVX2, FMA, F16C
@@ -19,6 +21,10 @@
 #define KVLAB_ON_CUDA 1
 #define KVLAB_HD __host__ __device__ __forceinline__
 #define KVLAB_TARGET cuda
+#elif defined(KVLAB_EMULATE_CUDA)
+#define KVLAB_ON_CUDA 1
+#define KVLAB_HD inline
+#define KVLAB_TARGET cuda
 #else
 #define KVLAB_ON_CUDA 0
 // Always inlined: vectors must never cross a call between files of different instruction sets.
@@ -32,6 +38,12 @@
 #else
 #define KVLAB_TARGET scalar
 #endif
+#endif
+
+#ifdef __CUDA_ARCH__
+#define KVLAB_UNROLL _Pragma("unroll")
+#else
+#define KVLAB_UNROLL
 #endif
 
 #ifdef __CUDACC_RTC__

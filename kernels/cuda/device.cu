@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 
 #include "core/abi_tag.h"
+#include "kernels/cuda/tables.h"
 #include "kernels/cuda_library.h"
 
 namespace kvlab {
@@ -65,7 +66,9 @@ CudaStatus status() {
 constexpr CudaLibrary kLibrary{.magic = kCudaLibraryMagic,
                                .struct_bytes = sizeof(CudaLibrary),
                                .abi = KVLAB_ABI_TAG,
-                               .status = &status};
+                               .status = &status,
+                               .memory = &kCudaMemory,
+                               .codecs = &kCudaCodecs};
 
 }  // namespace
 }  // namespace kvlab
