@@ -8,6 +8,7 @@ else()
 endif()
 if(KVLAB_SANITIZE STREQUAL "thread")  # they differ in arithmetic alone
   set(KVLAB_ISAS scalar)
+  add_compile_definitions(KVLAB_SCALAR_ALONE)
 endif()
 set(KVLAB_ISA_scalar -DKVLAB_ISA=0)
 set(KVLAB_ISA_avx2 -DKVLAB_ISA=1 -mavx2 -mfma -mf16c)

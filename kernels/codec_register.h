@@ -23,6 +23,7 @@
 #include "core/codec.h"
 #include "kernels/codec.h"
 #include "kernels/codec_kernels.h"
+#include "kernels/instruction_sets.h"
 
 namespace kvlab {
 
@@ -75,7 +76,7 @@ Codec make_codec(CodecDescription<C> description, const CodecTables& tables,
 #define KVLAB_CODEC_TABLE_NAME_(name, target) kvlab_codec_table_##name##_##target
 #define KVLAB_CODEC_TABLE_NAME(name, target) KVLAB_CODEC_TABLE_NAME_(name, target)
 
-#if defined(__x86_64__)
+#if KVLAB_HAS_X86_KERNELS
 #define KVLAB_DECLARE_CODEC_TABLES(name)                                     \
   extern "C" const ::kvlab::CodecTable KVLAB_CODEC_TABLE_NAME(name, scalar); \
   extern "C" const ::kvlab::CodecTable KVLAB_CODEC_TABLE_NAME(name, avx2);   \

@@ -6,12 +6,13 @@
 // Exit code 77: there is no device.
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <random>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/error.h"
@@ -167,7 +168,9 @@ int run(int64_t tokens) {
 
 int main(int argc, char** argv) {
   try {
-    const int64_t tokens = argc > 1 ? std::atoll(argv[1]) : 131072;
+    const std::string_view given = argc > 1 ? argv[1] : "131072";
+    int64_t tokens = 0;
+    std::from_chars(given.data(), given.data() + given.size(), tokens);
     KVLAB_REQUIRE(tokens >= kvlab::kPageTokens && tokens % kvlab::kPageTokens == 0, "E_CONFIG",
                   "cuda_codecs_bench: TOKENS is a multiple of ", kvlab::kPageTokens);
     return kvlab::run(tokens);

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
+#include "kernels/instruction_sets.h"
 
 namespace kvlab {
 namespace {
@@ -17,7 +18,7 @@ constexpr std::array<std::string_view, kIsaCount> kNames{"scalar", "avx2", "avx5
   namespace target {                           \
   extern const AttentionSteps kAttentionSteps; \
   }
-#if defined(__x86_64__)
+#if KVLAB_HAS_X86_KERNELS
 KVLAB_STEPS_OF(avx2)
 KVLAB_STEPS_OF(avx512)
 KVLAB_STEPS_OF(avx512bf16)
@@ -29,7 +30,7 @@ extern const AttentionSteps kAttentionSteps;
 std::string_view name_of(Isa isa) { return kNames[static_cast<size_t>(isa)]; }
 
 bool has_isa(Isa isa) {
-#if defined(__x86_64__)
+#if KVLAB_HAS_X86_KERNELS
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                     __builtin_cpu_supports("f16c");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
@@ -64,8 +65,8 @@ Isa isa_named(std::string_view name) {
   fail("E_UNKNOWN", "cpu engine: instruction set `", name, "`", suggestion(name, known));
 }
 
-const AttentionSteps& attention_steps(Isa isa) {
-#if defined(__x86_64__)
+const AttentionSteps& attention_steps([[maybe_unused]] Isa isa) {
+#if KVLAB_HAS_X86_KERNELS
   if (isa == Isa::avx512bf16) return avx512bf16::kAttentionSteps;
   if (isa == Isa::avx512) return avx512::kAttentionSteps;
   if (isa == Isa::avx2) return avx2::kAttentionSteps;

@@ -5,11 +5,12 @@
 #include <chrono>
 
 #include "kernels/cpu/parallel.h"
+#include "kernels/instruction_sets.h"
 #include "kernels/vec.h"
 
 namespace kvlab {
 
-#if defined(__x86_64__)
+#if KVLAB_HAS_X86_KERNELS
 namespace avx2 {
 extern const RooflineLoops kRooflineLoops;
 }
@@ -24,8 +25,8 @@ inline namespace scalar {
 extern const RooflineLoops kRooflineLoops;
 }
 
-const RooflineLoops& roofline_loops(Isa isa) {
-#if defined(__x86_64__)
+const RooflineLoops& roofline_loops([[maybe_unused]] Isa isa) {
+#if KVLAB_HAS_X86_KERNELS
   if (isa == Isa::avx512bf16) return avx512bf16::kRooflineLoops;
   if (isa == Isa::avx512) return avx512::kRooflineLoops;
   if (isa == Isa::avx2) return avx2::kRooflineLoops;

@@ -31,7 +31,7 @@
 
 namespace kvlab::inline KVLAB_TARGET {
 
-KVLAB_HD bool is_finite(float x) { return x - x == 0.0f; }
+KVLAB_HD bool is_finite(float x) { return x - x == 0.0f; }  // NOLINT(misc-redundant-expression)
 
 /// The largest float16 at most x, and the smallest at least x: infinite beyond the format's range.
 KVLAB_HD uint16_t half_bits_down(float x) {
