@@ -36,15 +36,22 @@ struct Options {
   bool no_torch = false, no_dense = false, json = false;
 };
 
+/// The field's short names of the codecs of floats are welcome too.
+std::string codec_named(const std::string& name) {
+  if (name == "fp32") return "float32";
+  if (name == "fp16") return "float16";
+  return name == "bf16" ? "bfloat16" : name;
+}
+
 int run_attention(const Options& options) {
   AttentionBench bench = options.bench;
   const Json codec = json_or_text(options.codec, "codec");
   if (codec.is_string()) {
-    bench.codec = codec.get<std::string>();
+    bench.codec = codec_named(codec.get<std::string>());
   } else {
     KVLAB_REQUIRE(codec.is_object() && codec.contains("name") && codec.at("name").is_string(),
                   "E_CONFIG", "bench: --codec takes a name or {\"name\": ..., \"params\": {...}}");
-    bench.codec = codec.at("name").get<std::string>();
+    bench.codec = codec_named(codec.at("name").get<std::string>());
     if (codec.contains("params")) bench.params = codec.at("params");
   }
   if (bench.threads == 0) bench.threads = thread_count();
@@ -68,7 +75,8 @@ void add_attention(CLI::App& bench_command, Invocation& invocation) {
   const auto add = [&](const char* name, auto& value, const char* help) {
     command.add_option(name, value, help)->capture_default_str();
   };
-  add("--codec", options->codec, "a codec, or {\"name\": ..., \"params\": {...}}");
+  add("--codec", options->codec,
+      "a codec (float32 or fp32, ..., int4), or {\"name\": ..., \"params\": {...}}");
   add("--heads", bench.heads, "query heads");
   add("--kv-heads", bench.kv_heads, "heads of keys and values");
   add("--head-dim", bench.head_dim, "features of a head");

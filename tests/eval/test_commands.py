@@ -188,3 +188,14 @@ def test_progress_is_for_terminals(kvlab):
     assert b" %  " in seen
     assert b" left  mqar, dense" in seen
     assert kvlab("eval", kvlab.config("quiet.json")).err == ""
+
+
+@pytest.mark.parametrize(
+    "codec, row", [("bf16", 128), ("bfloat16", 128), ("int4", 40), ("fp32", 256)]
+)
+def test_a_bench_counts_what_it_reads(kvlab, codec, row):
+    shape = ["--heads", "4", "--kv-heads", "2", "--head-dim", "64", "--tokens", "512"]
+    bench = kvlab("bench", "attention", "--codec", codec, *shape, "--threads", "1", "--json").json
+    assert bench["bytes_read"] == 2 * 2 * 512 * row
+    assert {"ms", "read_bandwidth_gbs", "peak_gmacs", "share_of_roofline"} <= bench.keys()
+    assert bench["ratio_to_dense"] > 0 and bench["ratio_to_torch"] > 0
