@@ -23,8 +23,11 @@ endforeach()
 
 # From bin/ of a virtual environment, of Debian's own Python, of `pip install --target`.
 string(REPLACE site-packages dist-packages dist ${site})
-set_target_properties(kvlab_command PROPERTIES INSTALL_RPATH
-  "$ORIGIN/../${site}/kvlab;$ORIGIN/../${dist}/kvlab;$ORIGIN/../kvlab")
+set(from_bin "")
+foreach(packages $ORIGIN/../${site} $ORIGIN/../${dist} $ORIGIN/..)
+  list(APPEND from_bin ${packages}/kvlab ${packages}/torch/lib)
+endforeach()
+set_target_properties(kvlab_command PROPERTIES INSTALL_RPATH "${from_bin}")
 install(TARGETS kvlab_command RUNTIME DESTINATION ${scripts} COMPONENT kvlab)
 
 # For plugins: what core and the codec contract declare, and the tag of this build.
