@@ -12,12 +12,14 @@ using Reading = int64_t (*)(const Outcome&);
 
 double number(int64_t bytes) { return static_cast<double>(bytes); }
 
-void add_bytes(Catalogue& catalogue, std::string name, std::string doc, Reading read) {
+void add_bytes(Catalogue& catalogue, std::string name, std::string doc, Reading read,
+               bool of_process = false) {
   catalogue.add(Metric{.name = std::move(name),
                        .unit = "byte",
                        .doc = std::move(doc) + ", mean over samples",
                        .better = Better::lower,
                        .always = true,
+                       .timing = of_process,
                        .shares = [read](const Outcome& sample, const Outcome*) {
                          return std::vector<Share>{{number(read(sample)), 1}};
                        }});
@@ -79,8 +81,10 @@ void register_metric(Catalogue& catalogue) {
             [](const Outcome& s) { return s.end.slack(); });
   add_bytes(catalogue, "cache_alloc_bytes", "allocated in all",
             [](const Outcome& s) { return s.end.committed; });
-  add_bytes(catalogue, "scratch_bytes", "work space of the kernels",
-            [](const Outcome& s) { return s.end.scratch; });
+  // Kernels keep their work space from cell to cell: a resumed run starts with less.
+  add_bytes(
+      catalogue, "scratch_bytes", "work space of the kernels",
+      [](const Outcome& s) { return s.end.scratch; }, true);
   catalogue.add(Metric{.name = "cache_bytes_peak",
                        .unit = "byte",
                        .doc = "the most between two passes, of any sample",
