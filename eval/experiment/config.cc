@@ -240,6 +240,23 @@ TaskSpec parse_task(const Json& given, const Catalogue& catalogue) {
   return {task->name, complete(task->schema(params), params, task->name)};
 }
 
+namespace {
+
+/// "bits=2"; of an object its members that are no defaults, "key.axis=channel".
+std::vector<std::string> shown(const std::string& name, const Json& value, const Json& standard) {
+  if (!value.is_object())
+    return {name + "=" + (value.is_string() ? value.get<std::string>() : canonical(value))};
+  std::vector<std::string> all;
+  for (const auto& [key, member] : value.items()) {
+    const Json usual = standard.is_object() && standard.contains(key) ? standard.at(key) : Json();
+    if (member == usual) continue;
+    for (std::string& one : shown(name + "." + key, member, usual)) all.push_back(std::move(one));
+  }
+  return all;
+}
+
+}  // namespace
+
 std::string method_title(const std::vector<MethodSpec>& specs, const Registry& registry,
                          const std::set<std::string>& varied) {
   std::string title;
@@ -251,8 +268,8 @@ std::string method_title(const std::vector<MethodSpec>& specs, const Registry& r
           found != spec.params.end() &&
           (*found != parameter.standard || varied.contains(spec.name + "." + parameter.name));
       if (!is_shown) continue;
-      given += (given.empty() ? "" : ",") + parameter.name + "=" +
-               (found->is_string() ? found->get<std::string>() : canonical(*found));
+      for (const std::string& one : shown(parameter.name, *found, parameter.standard))
+        given += (given.empty() ? "" : ",") + one;
     }
     title += (title.empty() ? "" : "+") + spec.name + (given.empty() ? "" : "(" + given + ")");
   }

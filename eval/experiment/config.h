@@ -68,8 +68,8 @@ void override_value(Json& config, std::string_view assignment);
 /// {"builtin": "mqar", ...} or {"ppl": "decode", ...}, completed by the task's schema.
 TaskSpec parse_task(const Json& given, const Catalogue& catalogue);
 
-/// "quant(bits=2)+window": parameters that differ from their defaults, and those that are `varied`
-/// ("quant.bits").
+/// "quant(bits=2,key.axis=channel)+window": parameters that differ from their defaults, and those
+/// that are `varied` ("quant.bits"); of an object its members that differ.
 std::string method_title(const std::vector<MethodSpec>& specs, const Registry& registry,
                          const std::set<std::string>& varied = {});
 

@@ -20,7 +20,12 @@ const Registry& registry() {
     made.add(Method{.name = "bits",
                     .summary = "test",
                     .schema = R"({"bits": {"type": "integer", "default": 4, "choices": [8, 4, 2],
-                                           "doc": "test"}})"});
+                                           "doc": "test"},
+                                  "key": {"type": "object", "default": {}, "doc": "test", "fields": {
+                                    "bits": {"type": ["integer", "null"], "default": null,
+                                             "doc": "test"},
+                                    "axis": {"type": ["string", "null"], "default": null,
+                                             "doc": "test"}}}})"});
     return made;
   }();
   return all;
@@ -86,6 +91,13 @@ TEST(Config, ATitleNamesWhatVariesAndWhatIsNoDefault) {
   EXPECT_THAT(title_of(4), ElementsAre("dense", "bits"));
   EXPECT_THAT(title_of(2), ElementsAre("dense", "bits(bits=2)"));
   EXPECT_THAT(title_of({{"sweep", {4, 2}}}), ElementsAre("dense", "bits(bits=4)", "bits(bits=2)"));
+}
+
+TEST(Config, ATitleNamesTheMembersOfAnObjectThatAreNoDefaults) {
+  const Json plain{{"name", "bits"}},
+      channel{{"name", "bits"}, {"params", {{"key", {{"axis", "channel"}}}}}};
+  EXPECT_THAT(titles(parse(with({{"methods", {plain, channel}}}))),
+              ElementsAre("dense mqar 0", "bits mqar 0", "bits(key.axis=channel) mqar 0"));
 }
 
 TEST(Config, AMethodListedTwiceIsRunOnce) {
