@@ -26,6 +26,8 @@ function(discover_suites program folder timeout)
     add_test(${name}.${suite} ${program}
       "--gtest_filter=${suite}.*:*/${suite}.*:${suite}/*.*:*/${suite}/*.*" --gtest_brief=1)
     set_tests_properties(${name}.${suite} PROPERTIES
-      TIMEOUT ${timeout} SKIP_RETURN_CODE 77)
+      TIMEOUT ${timeout} SKIP_RETURN_CODE 77
+      # Programs run side by side: their threads must not spin while they wait.
+      ENVIRONMENT OMP_WAIT_POLICY=passive)
   endforeach()
 endfunction()

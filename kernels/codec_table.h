@@ -90,12 +90,11 @@ void decode_rows(const TilePart& part, const typename C::State& state, const u8*
 /// q: float32, rows padded with zeros to whole vectors; part.first_feature a multiple of kLanes.
 template <class C, int R>
 void score_queries(const TilePart& part, const typename C::State& state, const float* q,
-                   int64_t q_stride, float* out, int64_t out_stride, const Ahead& ahead) {
+                   int64_t q_stride, float* out, int64_t out_stride, Prefetch& ahead) {
   constexpr int W = kLanes, T = W / R;
   const auto& p = params_of<C>(part.params);
   const int whole = part.features / W * W, rest = part.features - whole;
   for (int t0 = 0; t0 < part.rows; t0 += T) {
-    prefetch(ahead, t0, T);
     int row[T];  // beyond the end: the last row again, not stored
     for (int t = 0; t < T; ++t)
       row[t] = part.first_row + (t0 + t < part.rows ? t0 + t : part.rows - 1);
@@ -103,6 +102,7 @@ void score_queries(const TilePart& part, const typename C::State& state, const f
     for (int c = 0; c < whole; c += W)
 #pragma GCC unroll 16
       for (int t = 0; t < T; ++t) {
+        ahead.next();
         const F<W> key = C::template decode<W>(p, part.tile, row[t], part.first_feature + c, state);
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r)
@@ -124,11 +124,13 @@ void score_queries(const TilePart& part, const typename C::State& state, const f
 
 template <class C>
 void score_direct(const TilePart& part, const typename C::State& state, const float* q,
-                  int64_t q_stride, int queries, float* out, int64_t out_stride, Ahead ahead) {
+                  int64_t q_stride, int queries, float* out, int64_t out_stride,
+                  const Ahead& next) {
+  Prefetch ahead(next, part.rows,
+                 int64_t{part.rows} * query_passes(queries) * (part.features / kLanes));
   const auto some = [&]<int R>(int r) {
     score_queries<C, R>(part, state, q + r * q_stride, q_stride, out + r * out_stride, out_stride,
                         ahead);
-    ahead.step = 0;
     return r + R;
   };
   int r = 0;
@@ -178,7 +180,7 @@ KVLAB_HD bool is_weighed(const float* weights, int64_t stride) {
 template <class C, int R, int V>
 KVLAB_HD void add_values(const TilePart& part, const typename C::State& state, const float* weights,
                          int64_t weight_stride, const u8* read, int c, float* sums,
-                         int64_t sum_stride, const Ahead& ahead) {
+                         int64_t sum_stride, Prefetch& ahead) {
   constexpr int W = kLanes;
   const auto& p = params_of<C>(part.params);
   const bool whole = c + V * W <= part.features;
@@ -186,7 +188,7 @@ KVLAB_HD void add_values(const TilePart& part, const typename C::State& state, c
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < V; ++v) acc[r][v] = load_f32<W>(sums + r * sum_stride + c + v * W);
   for (int t = 0; t < part.rows; ++t) {
-    prefetch(ahead, t, 1);
+    ahead.next();
     if (!is_weighed<R>(weights + t, weight_stride) || (read != nullptr && !read[t])) continue;
     const int row = part.first_row + t;
 #pragma GCC unroll 16
@@ -204,19 +206,33 @@ KVLAB_HD void add_values(const TilePart& part, const typename C::State& state, c
     for (int v = 0; v < V; ++v) store_f32<W>(sums + r * sum_stride + c + v * W, acc[r][v]);
 }
 
+/// Vectors of features whose sums stay in registers for so many queries.
+constexpr int value_vectors(int queries) {
+  return (kLanes == 16 ? 16 : 8) / (queries == 1 ? 2 : queries);
+}
+/// How often rows are read.
+constexpr int value_passes(int features, int queries) {
+  const auto once = [&](int at_once) {
+    const int wide = value_vectors(at_once) * kLanes;
+    return features / wide + (features % wide + kLanes - 1) / kLanes;
+  };
+  return queries / 4 * once(4) + queries % 4 / 2 * once(2) + queries % 2 * once(1);
+}
+
 template <class C>
 void value_direct(const TilePart& part, const typename C::State& state, const float* weights,
                   int64_t weight_stride, const u8* read, int queries, float* sums,
-                  int64_t sum_stride, Ahead ahead) {
+                  int64_t sum_stride, const Ahead& next) {
   constexpr int W = kLanes;
+  Prefetch ahead(next, part.rows, int64_t{part.rows} * value_passes(part.features, queries));
   const auto some = [&]<int R>(int r) {
-    constexpr int V = (W == 16 ? 16 : 8) / (R == 1 ? 2 : R);  // accumulators in registers
+    constexpr int V = value_vectors(R);
     const float* w = weights + r * weight_stride;
     float* s = sums + r * sum_stride;
     int c = 0;
-    for (; c + V * W <= part.features; c += V * W, ahead.step = 0)
+    for (; c + V * W <= part.features; c += V * W)
       add_values<C, R, V>(part, state, w, weight_stride, read, c, s, sum_stride, ahead);
-    for (; c < part.features; c += W, ahead.step = 0)
+    for (; c < part.features; c += W)
       add_values<C, R, 1>(part, state, w, weight_stride, read, c, s, sum_stride, ahead);
     return r + R;
   };

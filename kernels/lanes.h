@@ -39,11 +39,24 @@ KVLAB_HD F<kLanes> sum_each(F<kLanes>* v) {
 #endif
 }
 
-/// Asks for the lines of `rows` rows of the large plane from row `row` on.
-KVLAB_HD void prefetch(const Ahead& ahead, int row, int rows) {
-  const u8* from = ahead.at + int64_t{row} * ahead.step;
-  for (int i = 0; i < rows * ahead.step; i += 64) __builtin_prefetch(from + i, 0, 2);
-}
+/// Asks for the lines of the large plane's next `rows` rows, evenly over `times` calls of next():
+/// memory takes a few requests at a time and forgets, or waits with, those beyond.
+class Prefetch {
+ public:
+  KVLAB_HD Prefetch(const Ahead& ahead, int rows, int64_t times)
+      : at_(ahead.at), end_(ahead.at + int64_t{rows} * ahead.step) {
+    const int64_t lines = (end_ - at_ + 63) / 64;
+    step_ = times == 0 ? 0 : 64 * ((lines + times - 1) / times);
+  }
+  KVLAB_HD void next() {
+    for (const u8* stop = at_ + step_; at_ < stop; at_ += 64)
+      if (at_ < end_) __builtin_prefetch(at_, 0, 2);
+  }
+
+ private:
+  const u8 *at_, *end_;
+  int64_t step_ = 0;
+};
 /// The small planes' lines of all rows of a call: too few to wait for each other.
 KVLAB_HD void prefetch_small(const Ahead& ahead, int rows) {
   if (ahead.step == 0) return;
@@ -51,6 +64,9 @@ KVLAB_HD void prefetch_small(const Ahead& ahead, int rows) {
     for (int i = 0; i < rows * ahead.small_step[p]; i += 64)
       __builtin_prefetch(ahead.small[p] + i, 0, 2);
 }
+
+/// How often stored rows are read for so many queries, which are taken by 4, then 2, then 1.
+constexpr int query_passes(int queries) { return queries / 4 + queries % 4 / 2 + queries % 2; }
 
 constexpr int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
 

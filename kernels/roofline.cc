@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <limits>
 
 #include "kernels/cpu/parallel.h"
 #include "kernels/instruction_sets.h"
@@ -50,9 +51,11 @@ std::atomic<uint64_t> g_sink{0};  // results that must not be optimised away
 double read_bandwidth(Isa isa, const u8* data, int64_t bytes, int threads) {
   const RooflineLoops& loops = roofline_loops(isa);
   const int64_t share = bytes / threads;
-  const double seconds =
-      seconds_of(threads, [&](int i) { g_sink += loops.read(data + i * share, share); });
-  return static_cast<double>(share * threads) / seconds;
+  double least = std::numeric_limits<double>::infinity();
+  for (const auto read : loops.reads)
+    least = std::min(least,
+                     seconds_of(threads, [&](int i) { g_sink += read(data + i * share, share); }));
+  return static_cast<double>(share * threads) / least;
 }
 
 double peak_multiply_adds(Isa isa, int threads) {

@@ -10,8 +10,9 @@ namespace kvlab {
 
 /// Loops that do one thing only; one table per instruction set.
 struct RooflineLoops {
-  /// Reads every byte once; returns something that depends on them.
-  uint64_t (*read)(const u8* data, int64_t bytes);
+  /// Read every byte once; return something that depends on them.  Which way is the fastest differs
+  /// from machine to machine: in order, as memory expects it, or in several places asked for ahead.
+  uint64_t (*reads[2])(const u8* data, int64_t bytes);
   /// Independent multiply-adds in registers: at least `count`; returns something that depends on
   /// them.  The number done is written to `done`.
   float (*multiply_adds)(int64_t count, int64_t* done);
@@ -19,7 +20,7 @@ struct RooflineLoops {
 };
 const RooflineLoops& roofline_loops(Isa isa);
 
-/// Bytes per second of `threads` threads reading memory side by side, once.
+/// Bytes per second of `threads` threads reading memory side by side, each way once: the better.
 double read_bandwidth(Isa isa, const u8* data, int64_t bytes, int threads);
 
 /// Multiply-adds per second of `threads` threads.

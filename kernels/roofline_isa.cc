@@ -9,16 +9,17 @@ namespace {
 
 constexpr int W = kLanes;
 
-/// Several places at once, each asked for well ahead: one stream alone does not fill the memory's
-/// queues.
-uint64_t read(const u8* data, int64_t bytes) {
-  constexpr int kStreams = 4, kStep = 256, kAhead = 8192;
+/// `streams` places at once, each asked for `ahead` bytes early (0: the memory is left to guess).
+template <int kStreams, int kAhead>
+uint64_t read_streams(const u8* data, int64_t bytes) {
+  constexpr int kStep = 256;
   const int64_t share = bytes / kStreams / kStep * kStep;
   U<W> sums[kStep / (4 * W)] = {};
   for (int64_t i = 0; i < share; i += kStep)
     for (int s = 0; s < kStreams; ++s) {
       const u8* at = data + s * share + i;
-      for (int line = 0; line < kStep; line += 64) __builtin_prefetch(at + kAhead + line, 0, 2);
+      if (kAhead > 0)
+        for (int line = 0; line < kStep; line += 64) __builtin_prefetch(at + kAhead + line, 0, 2);
       for (int v = 0; v < kStep / (4 * W); ++v) sums[v] = sums[v] ^ load_as<U<W>>(at + v * 4 * W);
     }
   uint64_t total = 0;
@@ -27,6 +28,8 @@ uint64_t read(const u8* data, int64_t bytes) {
   for (int64_t i = kStreams * share; i < bytes; ++i) total += data[i];
   return total;
 }
+uint64_t read(const u8* data, int64_t bytes) { return read_streams<1, 0>(data, bytes); }
+uint64_t read_ahead(const u8* data, int64_t bytes) { return read_streams<4, 8192>(data, bytes); }
 
 /// 16 chains hide the latency of two units.
 constexpr int kChains = 16;
@@ -70,7 +73,8 @@ float multiply_adds(int64_t count, int64_t* done) {
 }  // namespace
 
 extern const RooflineLoops kRooflineLoops;
-const RooflineLoops kRooflineLoops{&read, &multiply_adds,
+const RooflineLoops kRooflineLoops{{&read, &read_ahead},
+                                   &multiply_adds,
 #if KVLAB_ISA >= KVLAB_ISA_AVX512BF16
                                    "bfloat16 dot products"
 #else

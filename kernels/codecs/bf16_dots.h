@@ -51,15 +51,16 @@ struct Bf16Dots {
  private:
   template <int P>
   static void rows(const ScoreTile& a) {
-    Ahead ahead = a.ahead;
+    const int vectors = round_up(a.part.features, kVector) / kVector;
+    Prefetch ahead(a.ahead, a.part.rows, int64_t{a.part.rows} * query_passes(a.rows) * vectors);
     int r = 0;
-    for (; a.rows - r >= 4; r += 4, ahead.step = 0) some<P, 4>(a, r, ahead);
-    for (; a.rows - r >= 2; r += 2, ahead.step = 0) some<P, 2>(a, r, ahead);
-    for (; a.rows - r >= 1; r += 1, ahead.step = 0) some<P, 1>(a, r, ahead);
+    for (; a.rows - r >= 4; r += 4) some<P, 4>(a, r, ahead);
+    for (; a.rows - r >= 2; r += 2) some<P, 2>(a, r, ahead);
+    for (; a.rows - r >= 1; r += 1) some<P, 1>(a, r, ahead);
   }
 
   template <int P, int R>
-  static void some(const ScoreTile& a, int first, const Ahead& ahead) {
+  static void some(const ScoreTile& a, int first, Prefetch& ahead) {
     constexpr int T = 16 / R;
     const TilePart& part = a.part;
     const int stride = round_up(part.features, kVector);
@@ -68,7 +69,6 @@ struct Bf16Dots {
     const int whole = part.features / kVector * kVector;
     const __mmask32 tail = (1u << (part.features - whole)) - 1;
     for (int t0 = 0; t0 < part.rows; t0 += T) {
-      prefetch(ahead, t0, T);
       const u8* row[T];
       for (int t = 0; t < T; ++t) {
         const int at = part.first_row + (t0 + t < part.rows ? t0 + t : part.rows - 1);
@@ -78,6 +78,7 @@ struct Bf16Dots {
       const auto add = [&](int c, auto load) {
 #pragma GCC unroll 16
         for (int t = 0; t < T; ++t) {
+          ahead.next();
           const __m512i key = load(row[t] + 2 * c);
 #pragma GCC unroll 16
           for (int r = 0; r < R; ++r)

@@ -92,9 +92,12 @@ struct IntDots : IntSlice<B, Params> {
     float* minima = scales + Slice::array_bytes(p, part.features, part.rows) / 4;
     Slice::load(part, p, 1, scales);
     Slice::load(part, p, 2, minima);
-    Ahead ahead = a.ahead;
-    prefetch_small(ahead, part.rows);
-    const int chunks = groups == 1 ? Chunks<B>::count(part.features) : 0;
+    prefetch_small(a.ahead, part.rows);
+    const int all_chunks = Chunks<B>::count(part.features);
+    const int chunks = groups == 1 ? all_chunks : 0;
+    const bool is_whole = chunks == 1 || chunks == 2;
+    Prefetch ahead(a.ahead, part.rows,
+                   int64_t{part.rows} * query_passes(a.rows) * (is_whole ? 1 : all_chunks));
     const auto some_rows = [&]<int R>(int r) {
       if (chunks == 1)
         whole<R, 1>(a, r, scales, minima, ahead);
@@ -102,7 +105,6 @@ struct IntDots : IntSlice<B, Params> {
         whole<R, 2>(a, r, scales, minima, ahead);
       else
         some<R>(a, p, r, groups, scales, minima, ahead);
-      ahead.step = 0;
       return r + R;
     };
     int r = 0;
@@ -116,7 +118,7 @@ struct IntDots : IntSlice<B, Params> {
   /// scale and minimum come in once per row.
   template <int R, int K>
   static void whole(const ScoreTile& a, int first, const float* scales, const float* minima,
-                    const Ahead& ahead) {
+                    Prefetch& ahead) {
     constexpr int T = 16 / R;
     const TilePart& part = a.part;
     const int64_t stride = part.tile.stride[0], query_bytes = Query::bytes(part.features);
@@ -134,13 +136,13 @@ struct IntDots : IntSlice<B, Params> {
     __mmask64 mask[K];
     for (int k = 0; k < K; ++k) mask[k] = Chunks<B>::mask(part.features, k);
     for (int t0 = 0; t0 < part.rows; t0 += T) {
-      prefetch(ahead, t0, T);
       const int n = part.rows - t0 < T ? part.rows - t0 : T;
       const u8* codes =
           part.tile.plane[0] + (part.first_row + t0) * stride + part.first_feature * B / 8;
       F<16> sums[16];
 #pragma GCC unroll 16
       for (int t = 0; t < T; ++t) {
+        ahead.next();
         __m512i bytes[K];
         for (int k = 0; k < K; ++k) bytes[k] = _mm512_maskz_loadu_epi8(mask[k], codes + 64 * k);
 #pragma GCC unroll 4
@@ -167,7 +169,7 @@ struct IntDots : IntSlice<B, Params> {
 
   template <int R>
   static void some(const ScoreTile& a, const Params& p, int first, int groups, const float* scales,
-                   const float* minima, const Ahead& ahead) {
+                   const float* minima, Prefetch& ahead) {
     constexpr int T = 16 / R;
     const TilePart& part = a.part;
     const int64_t query_bytes = Query::bytes(part.features);
@@ -175,7 +177,6 @@ struct IntDots : IntSlice<B, Params> {
     float step[16];
     for (int i = 0; i < 16; ++i) step[i] = Query::step(query + i / T * query_bytes);
     for (int t0 = 0; t0 < part.rows; t0 += T) {
-      prefetch(ahead, t0, T);
       const int n = part.rows - t0 < T ? part.rows - t0 : T;
       F<16> sums[16] = {};
       for (int k = 0; k < Chunks<B>::count(part.features); ++k) {
@@ -189,6 +190,7 @@ struct IntDots : IntSlice<B, Params> {
         const int64_t to_minimum = minima - scales;
 #pragma GCC unroll 16
         for (int t = 0; t < T; ++t) {
+          ahead.next();
           const __m512i bytes = _mm512_maskz_loadu_epi8(mask, codes);
           const __m512 s = _mm512_permutexvar_ps(group, _mm512_loadu_ps(scale));
           const __m512 m = _mm512_permutexvar_ps(group, _mm512_loadu_ps(scale + to_minimum));

@@ -30,18 +30,19 @@ struct IntSums : IntSlice<B, Params> {
     const Sets sets(Slice::groups(p, part.features), part.rows);
     float* products = reinterpret_cast<float*>(a.scratch);
     int32_t* digits = reinterpret_cast<int32_t*>(products + 16 * sets.slices * sets.count);
-    Ahead ahead = a.ahead;
-    prefetch_small(ahead, part.rows);
+    prefetch_small(a.ahead, part.rows);
+    constexpr int kPasses = Chunks<B>::kSubs == 4 ? 2 : 1;
+    const int chunks = Chunks<B>::count(part.features);
+    Prefetch ahead(a.ahead, part.rows, int64_t{a.rows} * chunks * kPasses * ((part.rows + 3) / 4));
     for (int r = 0; r < a.rows; ++r) {
       float* sums = a.sums + r * a.sum_stride;
       const float largest =
           multiply(part, p, sets, a.weights + r * a.weight_stride, products, sums);
       const FixedScale scale = FixedScale::of(largest);
       make_digits(sets, products, scale.up, digits);
-      for (int k = 0; k < Chunks<B>::count(part.features); ++k, ahead.step = 0) {
+      for (int k = 0; k < chunks; ++k) {
         add_codes<0>(part, p, k, sets, digits, scale.step, ahead, sums);
-        if constexpr (Chunks<B>::kSubs == 4)
-          add_codes<2>(part, p, k, sets, digits, scale.step, Ahead{}, sums);
+        if constexpr (kPasses == 2) add_codes<2>(part, p, k, sets, digits, scale.step, ahead, sums);
       }
     }
   }
@@ -155,7 +156,7 @@ struct IntSums : IntSlice<B, Params> {
   /// Subs s and s + 1 of chunk k: up to 8 vectors of 16 features, three digits each, in registers.
   template <int s>
   static void add_codes(const TilePart& part, const Params& p, int k, const Sets& sets,
-                        const int32_t* digits, float step, const Ahead& ahead, float* sums) {
+                        const int32_t* digits, float step, Prefetch& ahead, float* sums) {
     constexpr int S = B == 8 ? 1 : 2;
     constexpr int J = B == 2 ? 2 : 1;  // vectors of a chunk's bytes whose lanes' groups differ
     int base;
@@ -173,7 +174,7 @@ struct IntSums : IntSlice<B, Params> {
         part.tile.plane[0] + part.first_row * stride + part.first_feature * B / 8 + 64 * k;
     __m512i acc[S][4][kDigits] = {};
     for (int t = 0; t < part.rows; t += 4, codes += 4 * stride) {
-      prefetch(ahead, t, 4);
+      ahead.next();
       const int last = part.rows - t - 1;  // beyond it: the last row again, without weight
       const __m512i row[4] = {_mm512_maskz_loadu_epi8(mask, codes),
                               _mm512_maskz_loadu_epi8(mask, codes + (last >= 1 ? stride : 0)),

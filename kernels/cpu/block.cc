@@ -26,11 +26,11 @@ bool BlockReader::next(Block& block) {
   return false;
 }
 
-Run BlockReader::ahead() const {
+Run BlockReader::ahead(int at) const {
   Run run;
-  if (at_ >= last_ || segment_.narrowed) return run;
-  run.page = list_.page_of(at_);
-  run.row = list_.row_of(at_);
+  if (at_ + at >= last_ || segment_.narrowed) return run;
+  run.page = list_.page_of(at_ + at);
+  run.row = list_.row_of(at_ + at);
   return run;
 }
 

@@ -36,8 +36,8 @@ class BlockReader {
   bool next(Block& block);
   /// Fills in positions and intervals.
   void read_intervals(Block& block) const;
-  /// The page and row a later block begins with; page null when unknown.
-  Run ahead() const;
+  /// Page and row of place `at` of the next block; page null when unknown.
+  Run ahead(int at) const;
   const ListReader& list() const { return list_; }
 
  private:

@@ -128,12 +128,15 @@ class StreamWriter {
 /// Calls work(first placement, scratch) for every tile of placements; one thread for codecs without
 /// kernels, whose functions may be anybody's.
 template <class Work>
-void for_tiles(CpuResources& resources, size_t placements, int tile, bool has_kernels,
-               const Work& work) {
-  constexpr size_t kPerTask = 16;  // tiles
+void for_tiles(CpuResources& resources, size_t placements, int tile, const StreamWriter& writer,
+               bool has_kernels, const Work& work) {
+  constexpr size_t kPerTask = 16;    // tiles
+  constexpr int64_t kPerNumber = 8;  // operations
   const size_t tiles = placements / static_cast<size_t>(tile);
   const int tasks = static_cast<int>((tiles + kPerTask - 1) / kPerTask);
-  run_parallel(tasks, has_kernels ? resources.threads : 1, [&](int task, int thread) {
+  const int64_t numbers = static_cast<int64_t>(placements) * writer.units() * writer.width();
+  const int threads = worthwhile_threads(resources.threads, kPerNumber * numbers);
+  run_parallel(tasks, has_kernels ? threads : 1, [&](int task, int thread) {
     Scratch& scratch = resources.scratch[static_cast<size_t>(thread)];
     const size_t last = std::min(tiles, (static_cast<size_t>(task) + 1) * kPerTask);
     for (size_t i = static_cast<size_t>(task) * kPerTask; i < last; ++i) {
@@ -170,7 +173,7 @@ void encode(CpuResources& resources, const EncodeCall& call) {
   const int tile = writer.tile();
   KVLAB_CHECK(call.where.size() % static_cast<size_t>(tile) == 0);
   std::atomic<int64_t> refused{0};
-  for_tiles(resources, call.where.size(), tile, writer.has_kernels(),
+  for_tiles(resources, call.where.size(), tile, writer, writer.has_kernels(),
             [&](size_t first, Scratch& scratch) {
               float* rows = scratch.take<float>(tile * writer.stride());
               const Placement& place = call.where[first];
@@ -198,15 +201,16 @@ void decode(CpuResources& resources, const DecodeCall& call) {
   check_stream(*call.from, call.stream, call.rows, "decoded rows");
   const StreamWriter reader(*call.from, call.stream, resources);
   const AttentionSteps& steps = attention_steps(resources.isa);
-  for_tiles(resources, call.where.size(), 1, reader.has_kernels(), [&](size_t i, Scratch& scratch) {
-    float* row = scratch.take<float>(reader.stride());
-    const Placement& place = call.where[i];
-    for (int unit = 0; unit < reader.units(); ++unit) {
-      reader.read_row(place.list, unit, place.slot, row, scratch);
-      store_row(steps, call.rows, place.row, reader.first_unit(place.list) + unit, reader.width(),
-                row);
-    }
-  });
+  for_tiles(resources, call.where.size(), 1, reader, reader.has_kernels(),
+            [&](size_t i, Scratch& scratch) {
+              float* row = scratch.take<float>(reader.stride());
+              const Placement& place = call.where[i];
+              for (int unit = 0; unit < reader.units(); ++unit) {
+                reader.read_row(place.list, unit, place.slot, row, scratch);
+                store_row(steps, call.rows, place.row, reader.first_unit(place.list) + unit,
+                          reader.width(), row);
+              }
+            });
 }
 
 namespace {
@@ -265,8 +269,8 @@ void move_stream(CpuResources& resources, const MoveCall& call, int source, int 
   const int tile = writer.tile();
   KVLAB_CHECK(call.moves.size() % static_cast<size_t>(tile) == 0);
   std::atomic<int64_t> refused{0};
-  for_tiles(resources, call.moves.size(), tile, reader.has_kernels() && writer.has_kernels(),
-            [&](size_t first, Scratch& scratch) {
+  for_tiles(resources, call.moves.size(), tile, writer,
+            reader.has_kernels() && writer.has_kernels(), [&](size_t first, Scratch& scratch) {
               float* rows = scratch.take<float>(tile * writer.stride());
               for (int unit = 0; unit < a.units; ++unit) {
                 for (int t = 0; t < tile; ++t) {

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "kernels/cpu/values.h"
-
 namespace kvlab {
 namespace {
 
@@ -136,19 +134,19 @@ const void* KeyScorer::params() const {
   return key_.decodes() ? float_rows(nullptr, 0, 0, 0).params : key_.stream.kernels().params;
 }
 
-void KeyScorer::score(const Block& block, const ValueAdder* values, float* scores, int64_t stride,
+void KeyScorer::score(const BlockReader& blocks, const Block& block, float* scores, int64_t stride,
                       WorkCounts& counts) {
   decoded_.next_block();
   for (const HeadRun& run : runs_) {
     if (key_.decodes())
       score_decoded(run, block, scores, stride, counts);
     else
-      score_stored(run, block, values, scores, stride, counts);
+      score_stored(run, blocks, block, scores, stride, counts);
     counts.multiply_adds += int64_t{run.rows} * block.tokens * key_.width();
   }
 }
 
-void KeyScorer::score_stored(const HeadRun& run, const Block& block, const ValueAdder* values,
+void KeyScorer::score_stored(const HeadRun& run, const BlockReader& blocks, const Block& block,
                              float* scores, int64_t stride, WorkCounts& counts) {
   for (const Run& rows : block.runs) {
     const int64_t bytes =
@@ -158,7 +156,7 @@ void KeyScorer::score_stored(const HeadRun& run, const Block& block, const Value
                        .rows = run.rows,
                        .out = scores + run.first_row * stride + rows.at,
                        .out_stride = stride,
-                       .ahead = values ? values->ahead(rows, run.first_kv_head) : Ahead{},
+                       .ahead = key_.stream.ahead(blocks.ahead(rows.at), run.unit),
                        .scratch = scratch_});
     if (counts_bytes_) counts.bytes_read += bytes;
   }
@@ -188,14 +186,6 @@ const float* KeyScorer::row_scale(const ListReader& list, const Block& block) {
   if (row_scale_ == nullptr) return nullptr;
   for (const Run& run : block.runs) list.column(run, key_.scale_column, row_scale_ + run.at);
   return row_scale_;
-}
-
-Ahead KeyScorer::ahead(const Run& run, int kv_head) const {
-  if (run.page == nullptr) return {};
-  for (const HeadRun& heads : runs_)
-    if (kv_head < heads.first_kv_head + heads.kv_heads)
-      return key_.stream.ahead(run.page, heads.unit, run.row);
-  return {};
 }
 
 double KeyScorer::error() const {

@@ -7,20 +7,16 @@
 
 namespace kvlab {
 
-class ValueAdder;
-
 class KeyScorer {
  public:
   KeyScorer(const AttendContext& context, const WorkItem& item, const SegmentReader& reader,
             const RowFacts& facts, const ListRange& range, int most, Scratch& scratch);
-  /// scores[r, t] = <query r, key t>, without bias and row scale.  values: what is read next.
-  void score(const Block& block, const ValueAdder* values, float* scores, int64_t stride,
+  /// scores[r, t] = <query r, key t>, without bias and row scale.  blocks: where `block` is from.
+  void score(const BlockReader& blocks, const Block& block, float* scores, int64_t stride,
              WorkCounts& counts);
   const float* bias() const { return bias_; }  // [rows]: q times the key bias; null: none
   /// Of the rows of a block; null: none.
   const float* row_scale(const ListReader& list, const Block& block);
-  /// Memory to ask for before the rows that begin at `run` are scored for a kv head.
-  Ahead ahead(const Run& run, int kv_head) const;
   double error() const;
 
  private:
@@ -31,8 +27,8 @@ class KeyScorer {
   const void* params() const;
   void score_decoded(const HeadRun& run, const Block& block, float* scores, int64_t stride,
                      WorkCounts& counts);
-  void score_stored(const HeadRun& run, const Block& block, const ValueAdder* values, float* scores,
-                    int64_t stride, WorkCounts& counts);
+  void score_stored(const HeadRun& run, const BlockReader& blocks, const Block& block,
+                    float* scores, int64_t stride, WorkCounts& counts);
 
   const AttendContext& context_;
   const SegmentReader& reader_;

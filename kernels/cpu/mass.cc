@@ -69,7 +69,7 @@ void add_item(const MassPass& pass, const WorkItem& item, const MassTask& task, 
                      std::min(range.last, task.last), most, run_rows(reader), facts.span);
   while (blocks.next(block)) {
     if (facts.slope != nullptr || reader.key.is_rotated) blocks.read_intervals(block);
-    keys.score(block, nullptr, scores, stride, counts);
+    keys.score(blocks, block, scores, stride, counts);
     MassBlock m{.block = softmax_of(context, facts, block, scores, stride, keys.bias(),
                                     keys.row_scale(blocks.list(), block)),
                 .take_max = take_max,
@@ -149,7 +149,8 @@ void check_mass(const AttendCall& call, const MassRows& rows) {
 
 void add_mass(const MassPass& pass, CpuResources& resources, std::vector<WorkCounts>& counts) {
   const std::vector<MassTask> tasks = tasks_of(*pass.context);
-  run_parallel(static_cast<int>(tasks.size()), resources.threads, [&](int i, int thread) {
+  const int threads = worthwhile_threads(resources.threads, multiply_adds(*pass.context));
+  run_parallel(static_cast<int>(tasks.size()), threads, [&](int i, int thread) {
     const MassTask& task = tasks[static_cast<size_t>(i)];
     for (const WorkItem* item : task.items)
       add_item(pass, last_queries(*pass.context->call, *item), task,

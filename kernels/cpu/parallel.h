@@ -1,12 +1,17 @@
 #pragma once
 // Threads: LibTorch's own pool.
 
+#include <cstdint>
 #include <functional>
 
 namespace kvlab {
 
 /// Threads of the pool.
 int pool_threads();
+
+/// Of `threads`, how many so many multiply-adds (or numbers moved) are worth waking: one where they
+/// take no longer than meeting does.
+int worthwhile_threads(int threads, int64_t operations);
 
 /// Calls task(i, thread) for every i in [0, tasks), on up to `threads` threads of the pool; each
 /// takes the next one when it is done.  `thread` is below `threads`.  Rethrows the first exception.

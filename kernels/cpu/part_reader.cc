@@ -47,14 +47,15 @@ TilePart StreamReader::part(const u8* page, int unit, int row, int rows, int fir
   return part;
 }
 
-Ahead StreamReader::ahead(const u8* page, int unit, int row) const {
+Ahead StreamReader::ahead(const Run& run, int unit) const {
   Ahead ahead{};
+  if (run.page == nullptr) return ahead;
   int small = 0;
   const auto& planes = layout_->format.planes;
   for (size_t i = 0; i < planes.size(); ++i) {
     const int step = planes[i].row_bytes + planes[i].tile_bytes / tile_rows();
-    const u8* at = page + layout_->planes[i].offset + unit * layout_->planes[i].unit_stride +
-                   int64_t{row} * step;
+    const u8* at = run.page + layout_->planes[i].offset + unit * layout_->planes[i].unit_stride +
+                   int64_t{run.row} * step;
     if (static_cast<int>(i) == largest_plane_) {
       ahead.at = at;
       ahead.step = step;

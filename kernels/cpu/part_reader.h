@@ -9,6 +9,15 @@
 
 namespace kvlab {
 
+/// Consecutive slots of one page.
+struct Run {
+  const u8* page = nullptr;
+  int64_t slot = 0;
+  int32_t row = 0;  // of the page
+  int32_t rows = 0;
+  int32_t at = 0;  // column of the block it is part of
+};
+
 /// A stream of a part and the functions that read it.
 class StreamReader {
  public:
@@ -25,8 +34,8 @@ class StreamReader {
   /// Rows [row, row + rows) of a page and features [first, first + features); inside one tile.
   TilePart part(const u8* page, int unit, int row, int rows, int first, int features,
                 void* state) const;
-  /// What to ask for ahead of reading rows there.
-  Ahead ahead(const u8* page, int unit, int row) const;
+  /// What to ask for ahead of reading the rows of a run (its page null: nothing).
+  Ahead ahead(const Run& run, int unit) const;
 
  private:
   const StreamLayout* layout_ = nullptr;
@@ -34,15 +43,6 @@ class StreamReader {
   const CodecTable* table_ = nullptr;
   int64_t bytes_per_row_ = 0;
   int largest_plane_ = 0;
-};
-
-/// Consecutive slots of one page.
-struct Run {
-  const u8* page = nullptr;
-  int64_t slot = 0;
-  int32_t row = 0;  // of the page
-  int32_t rows = 0;
-  int32_t at = 0;  // column of the block it is part of
 };
 
 /// Positions and intervals of a list's slots.

@@ -48,10 +48,11 @@ void Pass::run() {
   if (call_.segments.empty()) return finish_empty();
   plan();
   place_states();
-  run_parallel(resources_.workers(), resources_.threads, [&](int worker, int thread) {
+  const int threads = worthwhile_threads(resources_.threads, multiply_adds(context_));
+  run_parallel(resources_.workers(), threads, [&](int worker, int thread) {
     for (const Piece& piece : plan_->work.of(worker)) run_piece(piece, thread);
   });
-  finish_rest();
+  finish_rest(threads);
 }
 
 WorkCounts Pass::counts() const {
@@ -118,7 +119,7 @@ void Pass::run_piece(const Piece& piece, int thread) {
 }
 
 /// Whatever was split, or belongs to several groups.
-void Pass::finish_rest() {
+void Pass::finish_rest(int threads) {
   struct Task {
     const QueryTile* tile;
     int kv_head;
@@ -128,7 +129,7 @@ void Pass::finish_rest() {
     for (int kv = 0; kv < call_.shape->num_kv_heads; ++kv)
       if (!pieces_of_[static_cast<size_t>(item_of(tile, 0, kv))].empty())
         tasks.push_back({&tile, kv});
-  run_parallel(static_cast<int>(tasks.size()), resources_.threads, [&](int i, int thread) {
+  run_parallel(static_cast<int>(tasks.size()), threads, [&](int i, int thread) {
     const Task& task = tasks[static_cast<size_t>(i)];
     const Recipe& recipe = work_.recipes[static_cast<size_t>(task.tile->recipe)];
     std::vector<HeadStates> groups;

@@ -25,7 +25,7 @@ class Pass {
   void plan();
   void place_states();
   void run_piece(const Piece& piece, int thread);
-  void finish_rest();
+  void finish_rest(int threads);
   void finish_empty();
 
   const Recipe& recipe_of(const WorkItem& item) const {

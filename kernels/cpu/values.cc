@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "kernels/cpu/keys.h"
-
 namespace kvlab {
 
 ValueAdder::ValueAdder(const AttendContext& context, const SegmentReader& reader,
@@ -38,9 +36,8 @@ ValueAdder::ValueAdder(const AttendContext& context, const SegmentReader& reader
   }
 }
 
-void ValueAdder::add(const BlockReader& blocks, const Block& block, const KeyScorer& keys,
-                     float* weights, int64_t stride, const ItemState& state, WorkCounts& counts) {
-  const Run next = blocks.ahead();
+void ValueAdder::add(const BlockReader& blocks, const Block& block, float* weights, int64_t stride,
+                     const ItemState& state, WorkCounts& counts) {
   for (size_t i = 0; i < contributions_.size(); ++i) {
     Contribution& c = contributions_[i];
     c.decoded.next_block();
@@ -50,8 +47,7 @@ void ValueAdder::add(const BlockReader& blocks, const Block& block, const KeySco
       if (c.operand->decodes())
         add_decoded(c, run, block, w, stride, sums, state.strides[i], counts);
       else
-        add_stored(c, run, block, keys.ahead(next, run.first_kv_head), w, stride, sums,
-                   state.strides[i], state, counts);
+        add_stored(c, run, blocks, block, w, stride, sums, state.strides[i], state, counts);
       counts.multiply_adds += int64_t{run.rows} * block.tokens * c.operand->width();
     }
   }
@@ -84,13 +80,12 @@ const float* ValueAdder::bounds(const HeadRun& run, const Block& block, const fl
   return bounds_;
 }
 
-void ValueAdder::add_stored(Contribution& c, const HeadRun& run, const Block& block,
-                            const Ahead& ahead, const float* weights, int64_t stride, float* sums,
+void ValueAdder::add_stored(Contribution& c, const HeadRun& run, const BlockReader& blocks,
+                            const Block& block, const float* weights, int64_t stride, float* sums,
                             int64_t sum_stride, const ItemState& state, WorkCounts& counts) {
   const CodecTable& table = c.operand->stream.table();
   const float* most = table.weighs ? bounds(run, block, weights, stride, state) : nullptr;
   for (const Run& rows : block.runs) {
-    const bool last = &rows == &block.runs.back();
     counts.bytes_read += table.value(
         {.part = c.operand->stream.part(rows.page, run.unit, rows.row, rows.rows, run.first_feature,
                                         c.operand->width(), run.state),
@@ -100,7 +95,7 @@ void ValueAdder::add_stored(Contribution& c, const HeadRun& run, const Block& bl
          .rows = run.rows,
          .sums = sums,
          .sum_stride = sum_stride,
-         .ahead = last ? ahead : Ahead{},
+         .ahead = c.operand->stream.ahead(blocks.ahead(rows.at), run.unit),
          .scratch = c.scratch});
   }
 }
@@ -126,14 +121,6 @@ void ValueAdder::add_decoded(Contribution& c, const HeadRun& run, const Block& b
   }
   counts.bytes_read += block.tokens * operand.stream.bytes_per_row() * operand.read_features() /
                        operand.stream.layout().width;
-}
-
-Ahead ValueAdder::ahead(const Run& run, int kv_head) const {
-  const Contribution& c = contributions_.front();
-  for (const HeadRun& heads : c.runs)
-    if (kv_head < heads.first_kv_head + heads.kv_heads)
-      return c.operand->stream.ahead(run.page, heads.unit, run.row);
-  return {};
 }
 
 double ValueAdder::error() const {

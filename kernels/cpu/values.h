@@ -7,17 +7,13 @@
 
 namespace kvlab {
 
-class KeyScorer;
-
 class ValueAdder {
  public:
   ValueAdder(const AttendContext& context, const SegmentReader& reader, const RowFacts& facts,
              const ListRange& range, int most, Scratch& scratch);
   /// state.sums += weights * rows of the block, contribution by contribution.
-  void add(const BlockReader& blocks, const Block& block, const KeyScorer& keys, float* weights,
-           int64_t stride, const ItemState& state, WorkCounts& counts);
-  /// Memory to ask for before `run` is weighed for a kv head.
-  Ahead ahead(const Run& run, int kv_head) const;
+  void add(const BlockReader& blocks, const Block& block, float* weights, int64_t stride,
+           const ItemState& state, WorkCounts& counts);
   double error() const;
 
  private:
@@ -31,9 +27,9 @@ class ValueAdder {
                       const float* weights, int64_t stride);
   const float* bounds(const HeadRun& run, const Block& block, const float* weights, int64_t stride,
                       const ItemState& state);
-  void add_stored(Contribution& c, const HeadRun& run, const Block& block, const Ahead& ahead,
-                  const float* weights, int64_t stride, float* sums, int64_t sum_stride,
-                  const ItemState& state, WorkCounts& counts);
+  void add_stored(Contribution& c, const HeadRun& run, const BlockReader& blocks,
+                  const Block& block, const float* weights, int64_t stride, float* sums,
+                  int64_t sum_stride, const ItemState& state, WorkCounts& counts);
   void add_decoded(Contribution& c, const HeadRun& run, const Block& block, const float* weights,
                    int64_t stride, float* sums, int64_t sum_stride, WorkCounts& counts);
 

@@ -54,6 +54,15 @@ ItemShape shape_of(const AttendContext& context, const WorkItem& item) {
           .group = context.heads_per_kv_head()};
 }
 
+int64_t multiply_adds(const AttendContext& context) {
+  const WorkItems& work = *context.work;
+  const int64_t features = context.call->shape->head_dim + context.call->shape->value_dim;
+  int64_t all = 0;
+  for (size_t i = 0; i < work.items.size(); ++i)
+    all += int64_t{work.tiles[i]} * work.tile_tokens * shape_of(context, work.items[i]).rows();
+  return all * features;
+}
+
 RowFacts::RowFacts(const AttendContext& context, const WorkItem& item, Scratch& scratch)
     : shape(shape_of(context, item)) {
   const Layer& layer = *context.call->shape;
@@ -151,7 +160,7 @@ void attend_range(const AttendContext& context, const WorkItem& item, const RowF
                      facts.span);
   while (blocks.next(block)) {
     if (facts.slope != nullptr || reader.key.is_rotated) blocks.read_intervals(block);
-    keys.score(block, &values, scores, stride, counts);
+    keys.score(blocks, block, scores, stride, counts);
     SoftmaxBlock soft = softmax_of(context, facts, block, scores, stride, keys.bias(),
                                    keys.row_scale(blocks.list(), block));
     soft.max = state.max;
@@ -159,7 +168,7 @@ void attend_range(const AttendContext& context, const WorkItem& item, const RowF
     soft.factor = factor;
     context.steps->softmax(soft);
     rescale(state, factor);
-    values.add(blocks, block, keys, scores, stride, state, counts);
+    values.add(blocks, block, scores, stride, state, counts);
     counts.bytes_read += block.tokens * blocks.list().interval_bytes();
   }
   counts.certified_error = std::max(counts.certified_error, keys.error() + values.error());

@@ -51,6 +51,9 @@ struct ItemShape {
 };
 ItemShape shape_of(const AttendContext& context, const WorkItem& item);
 
+/// About what a call comes to: every item's queries with all rows of the tiles it touches.
+int64_t multiply_adds(const AttendContext& context);
+
 /// Attends over tiles [first_tile, last_tile) of an item, from an empty state.
 void attend_piece(const AttendContext& context, const WorkItem& item, int first_tile, int last_tile,
                   Scratch& scratch, const ItemState& state, WorkCounts& counts);
