@@ -18,7 +18,7 @@ void on_threads(int threads, const Work& work) {
     for (int64_t thread = begin; thread < end; ++thread) work(static_cast<int>(thread));
   });
 #else
-  std::vector<std::future<void> > others;
+  std::vector<std::future<void>> others;
   for (int thread = 1; thread < threads; ++thread)
     others.push_back(std::async(std::launch::async, work, thread));
   work(0);
