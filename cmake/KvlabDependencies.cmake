@@ -36,7 +36,7 @@ target_compile_definitions(torch_cpu INTERFACE AT_PER_OPERATOR_HEADERS)
 target_link_libraries(torch_cpu INTERFACE kvlab_libtorch_cpu kvlab_libc10)
 # at::parallel_for is a header that runs serially, without a word, where OpenMP is off.  The runtime
 # is the one LibTorch brings.  A thread sanitizer does not see into it, and clang wants another:
-# these builds have threads of their own (kernels/cpu/parallel.cc).
+# these builds have threads of their own (kernels/parallel.cc).
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND NOT "thread" IN_LIST KVLAB_SANITIZE)
   target_compile_options(torch_cpu INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fopenmp>)
   target_link_options(torch_cpu INTERFACE -fopenmp)

@@ -6,7 +6,7 @@
 #include "core/error.h"
 #include "kernels/cpu/attend.h"
 #include "kernels/cpu/encode.h"
-#include "kernels/cpu/parallel.h"
+#include "kernels/parallel.h"
 #include "kernels/isa.h"
 
 namespace kvlab {

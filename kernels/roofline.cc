@@ -5,7 +5,7 @@
 #include <chrono>
 #include <limits>
 
-#include "kernels/cpu/parallel.h"
+#include "kernels/parallel.h"
 #include "kernels/instruction_sets.h"
 #include "kernels/vec.h"
 

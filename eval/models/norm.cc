@@ -1,6 +1,5 @@
 #include "eval/models/norm.h"
 
-#include <ATen/Parallel.h>
 #include <c10/util/BFloat16.h>
 #include <c10/util/Half.h>
 
@@ -8,6 +7,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "kernels/parallel.h"
 
 namespace kvlab {
 namespace {
@@ -50,7 +50,7 @@ void norm_rows(const TensorView& x, const TensorView& weight, float eps, NormFor
                const TensorView& out) {
   const int64_t n = weight.numel(), rows = x.numel() / n;
   const int64_t grain = std::max<int64_t>(1, 16384 / n);  // rows that are worth a thread
-  at::parallel_for(0, rows, grain, [&](int64_t first, int64_t last) {
+  run_ranges(rows, grain, [&](int64_t first, int64_t last) {
     for (int64_t r = first; r < last; ++r)
       norm_row(x.as<T>() + r * n, weight.as<T>(), n, eps, form, out.as<T>() + r * n);
   });

@@ -1,6 +1,5 @@
 #include "eval/models/rotate.h"
 
-#include <ATen/Parallel.h>
 #include <c10/util/BFloat16.h>
 #include <c10/util/Half.h>
 
@@ -8,6 +7,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "kernels/parallel.h"
 
 namespace kvlab {
 namespace {
@@ -40,7 +40,7 @@ Rotation::Rotation(const Rope& rope, std::span<const int32_t> positions)
   cos_.resize(static_cast<size_t>(rows * pairs_));
   sin_.resize(cos_.size());
   const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, pairs_) / 16);
-  at::parallel_for(0, rows, grain, [&](int64_t first, int64_t last) {
+  run_ranges(rows, grain, [&](int64_t first, int64_t last) {
     for (int64_t r = first; r < last; ++r)
       for (int64_t c = 0; c < pairs_; ++c) {
         const double angle =
@@ -57,7 +57,7 @@ void Rotation::apply_to(const TensorView& x, const TensorView& out) const {
   const int64_t heads = x.size(1), d = x.size(2);
   const Pairing p = pairing(style_, pairs_);
   const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, heads * pairs_));
-  at::parallel_for(0, x.size(0), grain, [&](int64_t first, int64_t last) {
+  run_ranges(x.size(0), grain, [&](int64_t first, int64_t last) {
     for (int64_t r = first; r < last; ++r)
       for (int64_t h = 0; h < heads; ++h) {
         const T* from = x.as<T>() + (r * heads + h) * d;

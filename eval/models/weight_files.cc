@@ -1,7 +1,5 @@
 #include "eval/models/weight_files.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <atomic>
 #include <utility>
@@ -10,6 +8,7 @@
 #include "core/json.h"
 #include "eval/models/digest.h"
 #include "eval/models/fields.h"
+#include "kernels/parallel.h"
 
 namespace kvlab {
 namespace {
@@ -30,7 +29,7 @@ template <class Bits>
 int64_t first_nonfinite(const Bits* values, int64_t n, Bits exponent) {
   constexpr int64_t kGrain = 1 << 18;
   std::atomic<int64_t> found{n};
-  at::parallel_for(0, n, kGrain, [&](int64_t first, int64_t last) {
+  run_ranges(n, kGrain, [&](int64_t first, int64_t last) {
     bool any = false;  // without a branch, so that the loop becomes vector code
     for (int64_t i = first; i < last; ++i) any |= (values[i] & exponent) == exponent;
     if (!any) return;

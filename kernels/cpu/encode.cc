@@ -6,7 +6,7 @@
 
 #include "core/error.h"
 #include "kernels/cpu/convert.h"
-#include "kernels/cpu/parallel.h"
+#include "kernels/parallel.h"
 #include "kernels/cpu/part_reader.h"
 #include "kernels/hadamard.h"
 #include "kernels/isa.h"

@@ -6,7 +6,7 @@
 #include "kernels/cpu/block.h"
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/keys.h"
-#include "kernels/cpu/parallel.h"
+#include "kernels/parallel.h"
 
 namespace kvlab {
 namespace {

@@ -4,7 +4,7 @@
 #include <span>
 
 #include "core/error.h"
-#include "kernels/cpu/parallel.h"
+#include "kernels/parallel.h"
 #include "kernels/float_tables.h"
 #include "kernels/isa.h"
 

@@ -1,4 +1,4 @@
-#include "kernels/cpu/parallel.h"
+#include "kernels/parallel.h"
 
 #include <gtest/gtest.h>
 
@@ -33,6 +33,17 @@ TEST(Parallel, EveryTaskRunsOnceOnAThreadBelowTheLimit) {
   });
   for (const std::atomic<int>& n : runs) EXPECT_EQ(n, 1);
   EXPECT_TRUE(is_below);
+}
+
+TEST(Parallel, RangesMakeUpTheWhole) {
+  for (const int64_t n : {0, 1, 2, 7, 1000})
+    for (const int64_t grain : {1, 3, 400, 5000}) {
+      std::vector<std::atomic<int>> seen(static_cast<size_t>(n));
+      run_ranges(n, grain, [&](int64_t first, int64_t last) {
+        for (int64_t i = first; i < last; ++i) ++seen[static_cast<size_t>(i)];
+      });
+      for (const std::atomic<int>& times : seen) EXPECT_EQ(times, 1);
+    }
 }
 
 TEST(Parallel, AnExceptionOfATaskReachesTheCaller) {

@@ -17,4 +17,9 @@ int worthwhile_threads(int threads, int64_t operations);
 /// takes the next one when it is done.  `thread` is below `threads`.  Rethrows the first exception.
 void run_parallel(int tasks, int threads, const std::function<void(int task, int thread)>& task);
 
+/// Calls work(first, last) for parts that make up [0, n), on the pool; a part is worth a thread
+/// when it has `grain` numbers.
+void run_ranges(int64_t n, int64_t grain,
+                const std::function<void(int64_t first, int64_t last)>& work);
+
 }  // namespace kvlab

@@ -1,4 +1,4 @@
-#include "kernels/cpu/parallel.h"
+#include "kernels/parallel.h"
 
 #include <ATen/Parallel.h>
 
@@ -47,6 +47,11 @@ void run_parallel(int tasks, int threads, const std::function<void(int, int)>& t
     work(0);
   else
     on_threads(threads, work);
+}
+
+void run_ranges(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t)>& work) {
+  const int parts = static_cast<int>(std::min<int64_t>(pool_threads(), (n + grain - 1) / grain));
+  run_parallel(parts, parts, [&](int i, int) { work(n * i / parts, n * (i + 1) / parts); });
 }
 
 }  // namespace kvlab
