@@ -9,7 +9,7 @@
 
 namespace kvlab {
 
-inline constexpr int kMaxBlock = 256;  // rows
+inline constexpr int kMaxBlock = 256;  // rows: fewer pay more often for what a block costs
 
 struct Block {
   std::vector<Run> runs{};

@@ -6,10 +6,10 @@
 
 #include "core/error.h"
 #include "kernels/cpu/convert.h"
-#include "kernels/parallel.h"
 #include "kernels/cpu/part_reader.h"
 #include "kernels/hadamard.h"
 #include "kernels/isa.h"
+#include "kernels/parallel.h"
 
 namespace kvlab {
 namespace {

@@ -43,7 +43,7 @@ void add_item(const MassPass& pass, const WorkItem& item, const MassTask& task, 
   const ListRange& range = context.work->ranges[static_cast<size_t>(item.first_range + task.range)];
   const SegmentReader& reader = context.work->recipes[static_cast<size_t>(item.recipe)]
                                     .segments[static_cast<size_t>(range.segment)];
-  const int rows = facts.shape.rows(), most = block_rows(rows);
+  const int rows = facts.shape.rows(), most = kMaxBlock;
   const int64_t stride = most + 16;
   KeyScorer keys(context, item, reader, facts, range, most, scratch);
   float* scores = scratch.take<float>(rows * stride);

@@ -4,9 +4,9 @@
 #include <span>
 
 #include "core/error.h"
-#include "kernels/parallel.h"
 #include "kernels/float_tables.h"
 #include "kernels/isa.h"
+#include "kernels/parallel.h"
 
 namespace kvlab {
 namespace {

@@ -18,8 +18,6 @@ struct RowFacts {
   RowFacts(const AttendContext& context, const WorkItem& item, Scratch& scratch);
 };
 
-/// Rows of a block: more queries make larger blocks worth their scores.
-constexpr int block_rows(int query_rows) { return query_rows >= 16 ? kMaxBlock : 128; }
 /// Rows of one call of a codec: at most a tile of every codec of the segment.
 int run_rows(const SegmentReader& reader);
 

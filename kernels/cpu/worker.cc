@@ -149,7 +149,7 @@ void attend_range(const AttendContext& context, const WorkItem& item, const RowF
   const Scratch::Mark mark(scratch);
   const Recipe& recipe = context.work->recipes[static_cast<size_t>(item.recipe)];
   const SegmentReader& reader = recipe.segments[static_cast<size_t>(part.range->segment)];
-  const int most = block_rows(facts.shape.rows());
+  const int most = kMaxBlock;
   KeyScorer keys(context, item, reader, facts, *part.range, most, scratch);
   ValueAdder values(context, reader, facts, *part.range, most, scratch);
   const int64_t stride = most + 16;
