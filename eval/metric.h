@@ -45,7 +45,8 @@ struct Estimate {
   // Against the dense run of the same samples; absent for the dense run itself.
   std::optional<double> dense{}, delta{};
   std::optional<Interval> delta_interval{};
-  std::optional<double> p{};  // exact McNemar, where every unit scores 0 or 1
+  // Of no difference: exact McNemar where every unit scores 0 or 1, else the bootstrap's.
+  std::optional<double> p{};
 };
 
 /// Nothing when the cell has nothing to say.  Samples that met NaN, in either run, are left out.

@@ -38,13 +38,23 @@ Interval bootstrap(std::span<const Share> shares, const Bootstrap& options,
                    Finish finish = nullptr);
 
 /// The same of finish(pooled(a)) - finish(pooled(b)), unit i of `a` and of `b` drawn together.
-Interval bootstrap_difference(std::span<const Share> a, std::span<const Share> b,
-                              const Bootstrap& options, Finish finish = nullptr);
+/// p: two-sided, of no difference: twice the share of resamples on the rarer side of 0, (k + 1) /
+/// (B + 1) each; never below what so many coins could show, 2^(1 - units).
+struct Difference {
+  Interval interval{};
+  double p = 1;
+};
+Difference bootstrap_difference(std::span<const Share> a, std::span<const Share> b,
+                                const Bootstrap& options, Finish finish = nullptr);
 
 /// Wilson interval of k successes in n trials, 95 %.
 std::pair<double, double> wilson(int64_t k, int64_t n);
 
 /// Exact McNemar test: b and c count the two kinds of disagreement.
 double mcnemar(int64_t b, int64_t c);
+
+/// Holm's correction of a family of tests: the i-th smallest of m times m - i, from i = 0; then
+/// none below a smaller one's, none above 1.  In the order given.
+std::vector<double> holm(std::span<const double> p);
 
 }  // namespace kvlab

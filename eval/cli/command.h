@@ -23,6 +23,7 @@ struct Invocation {
 /// Each command lives in a file of its own and adds itself.
 void add_info(CLI::App& app, Invocation& invocation);
 void add_eval(CLI::App& app, Invocation& invocation);
+void add_compare(CLI::App& app, Invocation& invocation);
 void add_ppl(CLI::App& app, Invocation& invocation);
 void add_generate(CLI::App& app, Invocation& invocation);
 void add_bench(CLI::App& app, Invocation& invocation);

@@ -287,6 +287,12 @@ Json describe(const Cell& cell) {
           {"seed", cell.seed}};
 }
 
+std::string question_of(const Cell& cell) {
+  Json json = describe(cell);
+  json.erase("method");
+  return canonical(json);
+}
+
 std::string cell_id(const Cell& cell) {
   return sha256_hex(canonical(describe(cell))).substr(0, 16);
 }

@@ -197,7 +197,22 @@ std::vector<Json> sample_lines(const FinishedCell& cell, const FinishedCell& den
 
 std::vector<Json> all_result_lines(const Experiment& experiment, const FinishedCells& cells,
                                    const Catalogue& catalogue) {
-  return all_lines(experiment, cells, catalogue, result_lines);
+  std::vector<Json> lines = all_lines(experiment, cells, catalogue, result_lines);
+  std::map<std::string, std::string> question;  // of a cell's id
+  for (const FinishedCell* cell : cells) question[cell->cell->id] = question_of(*cell->cell);
+  std::map<std::string, std::vector<Json*>> families;
+  for (Json& line : lines)
+    if (line.contains("p")) {
+      const std::string& asked = question.at(line.at("run").get<std::string>());
+      families[asked + line.at("metric").get<std::string>()].push_back(&line);
+    }
+  for (const auto& [name, family] : families) {
+    std::vector<double> p;
+    for (const Json* line : family) p.push_back(line->at("p"));
+    const std::vector<double> corrected = holm(p);
+    for (size_t i = 0; i < family.size(); ++i) (*family[i])["p_holm"] = corrected[i];
+  }
+  return lines;
 }
 
 std::vector<Json> all_sample_lines(const Experiment& experiment, const FinishedCells& cells,

@@ -35,7 +35,8 @@ std::vector<Json> result_lines(const FinishedCell& cell, const FinishedCell& den
 std::vector<Json> sample_lines(const FinishedCell& cell, const FinishedCell& dense,
                                const Catalogue& catalogue);
 
-/// Lines of all cells whose dense cell is there.
+/// Lines of all cells whose dense cell is there.  Among results, "p_holm" is "p" corrected for the
+/// methods that answer one question by one metric.
 std::vector<Json> all_result_lines(const Experiment& experiment, const FinishedCells& cells,
                                    const Catalogue& catalogue);
 std::vector<Json> all_sample_lines(const Experiment& experiment, const FinishedCells& cells,

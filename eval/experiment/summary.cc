@@ -21,12 +21,6 @@ std::string digits(double value) {
 
 std::string signed_digits(double value) { return (value >= 0 ? "+" : "") + digits(value); }
 
-std::string question(const FinishedCell& cell) {
-  Json json = describe(*cell.cell);
-  json.erase("method");
-  return canonical(json);
-}
-
 /// The task and those of its parameters that are not as they usually are.
 std::string task_title(const TaskSpec& task, const Catalogue& catalogue) {
   const Schema schema = Schema::parse(catalogue.task(task.name).schema(task.params), task.name);
@@ -41,7 +35,9 @@ std::string task_title(const TaskSpec& task, const Catalogue& catalogue) {
   return task.name + (given.empty() ? "" : " (" + given + ")");
 }
 
-std::string heading(const FinishedCell& cell, const Catalogue& catalogue) {
+}  // namespace
+
+std::string heading_of(const FinishedCell& cell, const Catalogue& catalogue) {
   const Cell& c = *cell.cell;
   const int64_t chunk = cell.facts.prefill_chunk;
   const std::string model = c.model.value("builtin", c.model.value("path", std::string("model")));
@@ -53,6 +49,8 @@ std::string heading(const FinishedCell& cell, const Catalogue& catalogue) {
          " · seed " + std::to_string(c.seed) + " · " + std::to_string(cell.outcome.samples.size()) +
          " samples\n\n";
 }
+
+namespace {
 
 /// One row's numbers, each by its metric.
 class Row {
@@ -164,7 +162,7 @@ std::string summary_markdown(const std::string& title, const FinishedCells& cell
   std::vector<std::string> order;  // of questions, as they came
   std::map<std::string, FinishedCells> by_question;
   for (const FinishedCell* cell : cells) {
-    const std::string key = question(*cell);
+    const std::string key = question_of(*cell->cell);
     if (!by_question.contains(key)) order.push_back(key);
     by_question[key].push_back(cell);
   }
@@ -172,7 +170,7 @@ std::string summary_markdown(const std::string& title, const FinishedCells& cell
   for (const std::string& key : order) {
     const auto& rows = by_question.at(key);
     if (!rows[0]->cell->is_dense) continue;  // not finished: nothing to compare with yet
-    text += "\n" + heading(*rows[0], catalogue) + table(rows, catalogue).markdown() +
+    text += "\n" + heading_of(*rows[0], catalogue) + table(rows, catalogue).markdown() +
             mixed_note(rows, allow_mixed);
   }
   return text;

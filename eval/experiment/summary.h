@@ -13,6 +13,9 @@ namespace kvlab {
 std::string summary_markdown(const std::string& title, const FinishedCells& cells,
                              const Catalogue& catalogue, bool allow_mixed);
 
+/// "## mqar (pairs 8)" and a line of what else the question is made of.
+std::string heading_of(const FinishedCell& cell, const Catalogue& catalogue);
+
 /// "1.25 MiB"
 std::string readable_bytes(double bytes);
 

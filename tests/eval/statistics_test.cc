@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "eval/random.h"
+
 namespace kvlab {
 namespace {
 
@@ -38,10 +40,53 @@ TEST(Bootstrap, GivesTheSpecifiedIntervals) {
 
 TEST(Bootstrap, OfADifferencePairsTheUnits) {
   const auto dense = scores({1, 1, 1, 1, 1, 1, 1, 1}), method = scores({1, 1, 0, 1, 1, 1, 1, 0});
-  const Interval difference = bootstrap_difference(method, dense, {1000, 12345, 0.05});
+  const Interval difference = bootstrap_difference(method, dense, {1000, 12345, 0.05}).interval;
   EXPECT_DOUBLE_EQ(difference.low, -0.5);
   EXPECT_DOUBLE_EQ(difference.high, 0.0);
   EXPECT_NEAR(difference.se, 0.1440598, 5e-8);
+}
+
+/// Values whose mean is 0.
+std::vector<Share> skewed_sample(SplitMix64& random, int count) {
+  std::vector<Share> shares;
+  for (int i = 0; i < count; ++i) shares.push_back({-std::log(1 - random.u01()) - 1, 1});
+  return shares;
+}
+
+TEST(Bootstrap, NineteenOfTwentyIntervalsHoldTheTruth) {
+  SplitMix64 random(2024);
+  int held = 0;
+  constexpr int kTrials = 4000;
+  for (int trial = 0; trial < kTrials; ++trial) {
+    const auto shares = skewed_sample(random, 200);
+    const Interval interval =
+        bootstrap(shares, {.resamples = 500, .seed = static_cast<uint64_t>(trial)});
+    held += interval.low <= 0 && 0 <= interval.high;
+  }
+  EXPECT_NEAR(held / double{kTrials}, 0.95, 0.02);
+}
+
+TEST(Bootstrap, FindsADifferenceThatIsNotThereOnceInTwentyTimes) {
+  SplitMix64 random(7);
+  int found = 0;
+  constexpr int kTrials = 4000;
+  for (int trial = 0; trial < kTrials; ++trial) {
+    const auto a = skewed_sample(random, 200), b = skewed_sample(random, 200);
+    const Bootstrap options{.resamples = 500, .seed = static_cast<uint64_t>(trial)};
+    found += bootstrap_difference(a, b, options).p < 0.05;
+  }
+  EXPECT_NEAR(found / double{kTrials}, 0.05, 0.02);
+}
+
+TEST(Bootstrap, PIsSmallOnlyWhereUnitsCanTell) {
+  const auto p_of = [](const std::vector<Share>& a, const std::vector<Share>& b) {
+    return bootstrap_difference(a, b, {2000, 1, 0.05}).p;
+  };
+  EXPECT_DOUBLE_EQ(p_of(scores({1, 2, 3}), scores({1, 2, 3})), 1);
+  EXPECT_DOUBLE_EQ(p_of(scores({2, 3}), scores({1, 2})), 0.5) << "two coins";
+  EXPECT_DOUBLE_EQ(p_of(scores({2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14}),
+                        scores({1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13})),
+                   2.0 / 2001);
 }
 
 TEST(Bootstrap, OfWeightedUnitsWithOneRatioIsThatRatio) {
@@ -66,6 +111,16 @@ TEST(McNemar, GivesTheSpecifiedProbabilities) {
   EXPECT_NEAR(mcnemar(30, 12), 0.0079159, 5e-8);
   EXPECT_DOUBLE_EQ(mcnemar(0, 0), 1.0);
   EXPECT_DOUBLE_EQ(mcnemar(5, 5), 1.0);
+}
+
+TEST(Holm, CorrectsAFamily) {
+  using testing::DoubleEq;
+  using testing::ElementsAre;
+  EXPECT_THAT(holm(std::vector{0.01, 0.04, 0.03}),
+              ElementsAre(DoubleEq(0.03), DoubleEq(0.06), DoubleEq(0.06)));
+  EXPECT_THAT(holm(std::vector{0.9, 0.6}), ElementsAre(DoubleEq(1), DoubleEq(1)));
+  EXPECT_THAT(holm(std::vector{0.02}), ElementsAre(DoubleEq(0.02)));
+  EXPECT_THAT(holm({}), testing::IsEmpty());
 }
 
 }  // namespace

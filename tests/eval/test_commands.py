@@ -139,6 +139,26 @@ def test_summaries_show_dense_first(kvlab):
     assert "decode tok/s" in out
 
 
+def test_compare_is_a_gate(kvlab):
+    config = kvlab.config(
+        methods=["quant", {"name": "window", "params": {"recent": 16}}],
+        tasks=[{"builtin": "mqar", "pairs": 8, "context": 128, "samples": 16}],
+    )
+    for out in ("a", "b"):
+        kvlab("eval", config, "--out", kvlab.folder / out)
+    same = kvlab("compare", kvlab.folder / "a", kvlab.folder / "b", "--json").json
+    assert same["worse"] is False
+    assert {line["delta"] for line in same["comparisons"]} == {0}
+    across = [kvlab.folder / "a", kvlab.folder / "b", "--methods", "quant", "window(recent=16)"]
+    worse = kvlab("compare", *across, "--json", expect=1).json
+    assert worse["worse"] is True
+    assert "| worse" in kvlab("compare", *across, expect=1).out
+    kvlab("compare", *across, "--metric", "acc", "--tolerance", "acc=1")
+    kvlab.refused("E_CONFIG", 3, "compare", *across, "--tolerance", "acc=much")
+    kvlab.refused("E_UNKNOWN", 3, "compare", *across, "--metric", "acuracy")
+    kvlab.refused("E_FILE", 3, "compare", kvlab.folder, kvlab.folder)
+
+
 def test_generate_continues_what_repeats(kvlab):
     words = [5, 9, 23, 14, 30, 2]
     path = kvlab.folder / "prompt.txt"
