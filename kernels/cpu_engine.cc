@@ -6,8 +6,8 @@
 #include "core/error.h"
 #include "kernels/cpu/attend.h"
 #include "kernels/cpu/encode.h"
-#include "kernels/parallel.h"
 #include "kernels/isa.h"
+#include "kernels/parallel.h"
 
 namespace kvlab {
 namespace {

@@ -5,8 +5,8 @@
 #include <chrono>
 #include <limits>
 
-#include "kernels/parallel.h"
 #include "kernels/instruction_sets.h"
+#include "kernels/parallel.h"
 #include "kernels/vec.h"
 
 namespace kvlab {

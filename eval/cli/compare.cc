@@ -2,6 +2,8 @@
 
 #include "eval/experiment/compare.h"
 
+#include <charconv>
+
 #include "core/error.h"
 #include "eval/cli/command.h"
 #include "eval/cli/exit_code.h"
@@ -31,14 +33,12 @@ struct Options {
 };
 
 double number_of(const std::string& text, const std::string& given) {
-  size_t used = 0;
   double value = -1;
-  try {
-    value = std::stod(text, &used);
-  } catch (const std::exception&) {  // below: used is 0
-  }
-  KVLAB_REQUIRE(used == text.size() && used > 0 && value >= 0, "E_CONFIG", "compare: --tolerance ",
-                given, " is no number of at least 0, and no METRIC=NUMBER");
+  const char* const last = text.data() + text.size();
+  const auto [end, error] = std::from_chars(text.data(), last, value);
+  KVLAB_REQUIRE(error == std::errc() && end == last && value >= 0, "E_CONFIG",
+                "compare: --tolerance ", given,
+                " is no number of at least 0, and no METRIC=NUMBER");
   return value;
 }
 

@@ -247,10 +247,11 @@ std::vector<std::string> shown(const std::string& name, const Json& value, const
   if (!value.is_object())
     return {name + "=" + (value.is_string() ? value.get<std::string>() : canonical(value))};
   std::vector<std::string> all;
+  const std::string prefix = name + ".";
   for (const auto& [key, member] : value.items()) {
     const Json usual = standard.is_object() && standard.contains(key) ? standard.at(key) : Json();
     if (member == usual) continue;
-    for (std::string& one : shown(name + "." + key, member, usual)) all.push_back(std::move(one));
+    for (std::string& one : shown(prefix + key, member, usual)) all.push_back(std::move(one));
   }
   return all;
 }
