@@ -1,6 +1,7 @@
 #include "eval/experiment/report.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <map>
 
 #include "core/error.h"
@@ -223,6 +224,87 @@ std::vector<Json> all_sample_lines(const Experiment& experiment, const FinishedC
 std::string json_lines(const std::vector<Json>& lines) {
   std::string text;
   for (const Json& line : lines) text += line.dump() + "\n";
+  return text;
+}
+
+namespace {
+
+/// Columns of summary.csv: "ci.0" is the first of a list.
+constexpr const char* kColumns[] = {"run",
+                                    "model",
+                                    "method",
+                                    "title",
+                                    "params",
+                                    "task",
+                                    "task_params",
+                                    "protocol",
+                                    "read_policy",
+                                    "prefill_chunk",
+                                    "score_chunk",
+                                    "query_aware",
+                                    "seed",
+                                    "context",
+                                    "dtype",
+                                    "metric",
+                                    "value",
+                                    "unit",
+                                    "better",
+                                    "n",
+                                    "ci.0",
+                                    "ci.1",
+                                    "se",
+                                    "dense",
+                                    "delta",
+                                    "delta_ci.0",
+                                    "delta_ci.1",
+                                    "p",
+                                    "p_holm",
+                                    "cr",
+                                    "bits_per_element",
+                                    "nan_samples",
+                                    "timing",
+                                    "model_sha",
+                                    "tokenizer_sha",
+                                    "data_sha",
+                                    "schema"};
+
+Json value_at(const Json& line, std::string_view column) {
+  const size_t dot = column.find('.');
+  const auto found = line.find(std::string(column.substr(0, dot)));
+  if (found == line.end()) return {};
+  return dot == column.npos ? *found : found->at(static_cast<size_t>(column[dot + 1] - '0'));
+}
+
+std::string csv_field(const Json& value) {
+  if (value.is_null()) return {};
+  if (value.is_number_float()) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.17g", value.get<double>());
+    return text;
+  }
+  std::string text = value.is_string() ? value.get<std::string>() : canonical(value);
+  if (text.find_first_of(",\"\r\n") == text.npos) return text;
+  std::string quoted = "\"";
+  for (const char c : text) quoted += c == '"' ? "\"\"" : std::string(1, c);
+  return quoted + "\"";
+}
+
+}  // namespace
+
+std::string csv(const std::vector<Json>& result_lines) {
+  std::string text;
+  for (const char* column : kColumns) {
+    std::string name = column;
+    if (name.ends_with(".0")) name.replace(name.size() - 2, 2, "_low");
+    if (name.ends_with(".1")) name.replace(name.size() - 2, 2, "_high");
+    text += (column == kColumns[0] ? "" : ",") + name;
+  }
+  text += "\r\n";
+  for (const Json& line : result_lines) {
+    for (const char* column : kColumns)
+      text += (column == kColumns[0] ? "" : ",") + csv_field(value_at(line, column));
+    text += "\r\n";
+  }
   return text;
 }
 

@@ -44,5 +44,7 @@ std::vector<Json> all_sample_lines(const Experiment& experiment, const FinishedC
 
 /// Lines of a JSON Lines file.
 std::string json_lines(const std::vector<Json>& lines);
+/// Result lines as a table (RFC 4180): fixed columns, numbers in full precision.
+std::string csv(const std::vector<Json>& result_lines);
 
 }  // namespace kvlab

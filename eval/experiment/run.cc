@@ -168,7 +168,9 @@ class Runner {
   /// Returns when to write them again.
   double write_reports() {
     const double begin = seconds_now();
-    write("results.jsonl", json_lines(all_result_lines(experiment_, cells(), catalogue_)));
+    const std::vector<Json> results = all_result_lines(experiment_, cells(), catalogue_);
+    write("results.jsonl", json_lines(results));
+    write("summary.csv", csv(results));
     write("samples.jsonl", json_lines(all_sample_lines(experiment_, cells(), catalogue_)));
     write("summary.md",
           summary_markdown(experiment_.name, cells(), catalogue_, options_.allow_mixed));

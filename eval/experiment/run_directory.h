@@ -5,6 +5,7 @@
 //   record.json       what is needed to judge and repeat the run
 //   results.jsonl     one line per cell and metric, in the order of the expansion
 //   samples.jsonl     one line per cell and sample
+//   summary.csv       results.jsonl as a table of fixed columns
 //   summary.md        a table per question, dense first
 //   lock              held while somebody writes
 //

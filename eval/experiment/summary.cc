@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/schema.h"
+#include "eval/pareto.h"
 #include "eval/text_table.h"
 
 namespace kvlab {
@@ -131,6 +132,41 @@ TextTable table(const FinishedCells& cells, const Catalogue& catalogue) {
   return table;
 }
 
+/// A row per method that ran with several settings: what they trade, dense the first point of each
+/// curve.  Nothing where more of the headline is not better.
+std::string tradeoffs(const FinishedCells& cells, const Catalogue& catalogue) {
+  const FinishedCell& dense = *cells[0];
+  const std::string headline = dense.metrics.at(0);
+  if (catalogue.metric(headline).better != Better::higher) return {};
+  const auto point = [&](const FinishedCell& cell) -> std::optional<Tradeoff> {
+    const Row row(cell, dense, catalogue);
+    const auto cr = row.get("cr"), score = row.get(headline);
+    if (!cr || !score) return std::nullopt;
+    return Tradeoff{cr->value, score->value};
+  };
+  const std::optional<Tradeoff> first = point(dense);
+  if (!first) return {};
+  std::map<std::string, std::vector<Tradeoff>> methods;
+  for (const FinishedCell* cell : cells) {
+    if (cell->cell->is_dense) continue;
+    if (const auto one = point(*cell)) methods[label(cell->cell->method)].push_back(*one);
+  }
+  TextTable table({"method", "settings", "on the front", "cr_at_1pct", "pareto_auc"});
+  bool any = false;
+  for (auto& [name, points] : methods) {
+    if (points.size() < 2) continue;
+    any = true;
+    points.push_back(*first);
+    const auto shown = [](const std::optional<double>& x) { return x ? digits(*x) : "–"; };
+    const std::vector<size_t> front = pareto_front(points);
+    const auto own = std::ranges::count_if(front, [&](size_t i) { return i + 1 < points.size(); });
+    table.add({name, std::to_string(points.size() - 1), std::to_string(own),
+               shown(cr_at_share(points, first->score, 0.99)),
+               shown(pareto_mean(points, first->score))});
+  }
+  return any ? "\n" + table.markdown() : "";
+}
+
 /// Differences inside one table, or nothing.
 std::string mixed_note(const FinishedCells& cells, bool allow_mixed) {
   std::string note;
@@ -171,7 +207,7 @@ std::string summary_markdown(const std::string& title, const FinishedCells& cell
     const auto& rows = by_question.at(key);
     if (!rows[0]->cell->is_dense) continue;  // not finished: nothing to compare with yet
     text += "\n" + heading_of(*rows[0], catalogue) + table(rows, catalogue).markdown() +
-            mixed_note(rows, allow_mixed);
+            tradeoffs(rows, catalogue) + mixed_note(rows, allow_mixed);
   }
   return text;
 }

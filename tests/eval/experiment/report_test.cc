@@ -4,6 +4,10 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
+#include <set>
+#include <sstream>
+
 #include "eval/experiment/summary.h"
 #include "tests/support/refusal.h"
 
@@ -136,6 +140,57 @@ TEST_F(Report, TablesShowDenseFirstAndSpeedBesideBytes) {
   EXPECT_THAT(text, AllOf(HasSubstr("## mqar"), HasSubstr("| dense"), HasSubstr("bits(bits=2)"),
                           HasSubstr("vs_dense"), HasSubstr("1000 B")));
   EXPECT_LT(text.find("| dense"), text.find("| bits(bits=2)"));
+}
+
+TEST_F(Report, CsvHasOneRowPerLineAndFullPrecision) {
+  std::vector<Json> lines = result_lines(cells_[1], cells_[0], catalogue());
+  lines[0]["title"] = "a, \"b\"";
+  lines[0]["value"] = 0.1;
+  lines[0]["ci"] = {0.0, 1.0 / 3};
+  const std::string text = csv(lines);
+  EXPECT_THAT(text, testing::StartsWith("run,model,method,title,params,"));
+  EXPECT_EQ(std::ranges::count(text, '\n'), std::ssize(lines) + 1);
+  EXPECT_THAT(text, AllOf(HasSubstr(",ci_low,ci_high,se,"), HasSubstr("\"a, \"\"b\"\"\","),
+                          HasSubstr(",0.10000000000000001,"), HasSubstr(",0.33333333333333331,"),
+                          HasSubstr("\"{\"\"bits\"\":2}\"")));
+  const auto columns = [](std::string_view line) {
+    bool quoted = false;
+    return std::ranges::count_if(line, [&](char c) {
+      if (c == '"') quoted = !quoted;
+      return c == ',' && !quoted;
+    });
+  };
+  std::istringstream rows(text);
+  std::set<int64_t> widths;
+  for (std::string row; std::getline(rows, row);) widths.insert(columns(row));
+  EXPECT_THAT(widths, SizeIs(1));
+}
+
+TEST_F(Report, PIsCorrectedWithinAQuestionAndAMetric) {
+  FinishedCells cells;
+  for (const FinishedCell& cell : cells_) cells.push_back(&cell);
+  for (const Json& one : all_result_lines(experiment_, cells, catalogue())) {
+    EXPECT_EQ(one.contains("p"), one.contains("p_holm"));
+    if (one.contains("p")) {
+      EXPECT_EQ(one.at("p"), one.at("p_holm")) << "a family of one";
+    }
+  }
+}
+
+TEST_F(Report, SeveralSettingsOfAMethodMakeACurve) {
+  const Json config{
+      {"schema", "kvlab-config/1"},
+      {"model", {{"builtin", "recall2"}}},
+      {"tasks", {{{"builtin", "mqar"}, {"samples", 2}}}},
+      {"methods", {{{"name", "bits"}, {"params", {{"bits", {{"sweep", {8, 4, 2}}}}}}}}}};
+  experiment_ = parse_experiment(config, {}, registry_, catalogue());
+  cells_ = {finished(0, {1, 1}, 4000), finished(1, {1, 1}, 2000), finished(2, {1, 9}, 2000),
+            finished(3, {1, 9}, 1000)};
+  FinishedCells cells;
+  for (const FinishedCell& cell : cells_) cells.push_back(&cell);
+  const std::string text = summary_markdown("t", cells, catalogue(), false);
+  // Dense and 4 bits are beaten by 8 bits: the front goes from (2, 1) to (4, 0.5).
+  EXPECT_THAT(text, HasSubstr("| bits   |        3 |            2 |      2.028 |       0.75 |"));
 }
 
 TEST_F(Report, UnequalCellsDoNotShareATable) {
