@@ -64,6 +64,7 @@ Json start_record(const Experiment& experiment, const std::vector<PlannedCell>& 
   Json record{{"schema", "kvlab-record/1"},
               {"name", experiment.name},
               {"config", experiment.effective},
+              {"folder", std::filesystem::absolute(experiment.folder / ".").lexically_normal()},
               {"cells", ids_of(experiment)},
               {"build", describe_build()},
               {"machine", describe_machine()},

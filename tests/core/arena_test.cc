@@ -61,8 +61,8 @@ int64_t resident_bytes(const Arena::Range& range) {
 }
 
 TEST(Arena, GrowthNeverMovesARange) {
-  constexpr int64_t kReserved = int64_t{1}
-                                << 36;  // a thread sanitizer leaves little more in one piece
+  // A thread sanitizer leaves little more than this in one piece.
+  constexpr int64_t kReserved = int64_t{1} << 36;
   Arena arena({.granule = 2 * kMiB});
   Ranges range = arena.reserve(kReserved);
   u8* const base = range->base();

@@ -159,6 +159,35 @@ def test_compare_is_a_gate(kvlab):
     kvlab.refused("E_FILE", 3, "compare", kvlab.folder, kvlab.folder)
 
 
+def test_a_run_is_reproduced_from_its_record(kvlab):
+    (kvlab.folder / "texts").mkdir()
+    tokens = kvlab.folder / "texts" / "ids.txt"
+    tokens.write_text("0 " + " ".join(str(1 + i * 7 % 31) for i in range(400)))
+    config = kvlab.config(
+        methods=["quant"], tasks=[{"ppl": "decode", "tokens": "texts/ids.txt", "P": 64, "S": 31}]
+    )
+    run = kvlab.folder / "run"
+    kvlab("eval", config, "--out", run)
+    again = kvlab("reproduce", run, "--json", cwd="/").json
+    assert again["reproduced"] is True
+    assert again["equal"] > 10
+    assert again["differences"] == []
+    assert (kvlab.folder / "run-again" / "record.json").exists()
+
+    elsewhere = kvlab.folder / "elsewhere"
+    (elsewhere / "texts").mkdir(parents=True)
+    (elsewhere / "texts" / "ids.txt").write_text(tokens.read_text().replace(" 8 ", " 9 ", 1))
+    changed = kvlab(
+        *["reproduce", run / "record.json", "--folder", elsewhere, "--out", kvlab.folder / "x"],
+        "--json",
+        expect=1,
+    ).json
+    assert changed["reproduced"] is False
+    assert {"data_sha", "value"} <= {one["field"] for one in changed["differences"]}
+    kvlab.refused("E_CONFIG", 3, "reproduce", run, "--out", run)
+    kvlab.refused("E_FILE", 3, "reproduce", kvlab.folder)
+
+
 def test_generate_continues_what_repeats(kvlab):
     words = [5, 9, 23, 14, 30, 2]
     path = kvlab.folder / "prompt.txt"
