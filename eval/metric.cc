@@ -60,10 +60,10 @@ std::optional<Estimate> estimate_ratio(const Metric& metric, const Pairs& pairs,
   // An answer that is not there adds no unit: then nothing pairs up.
   if (is_dense || pairs.dense.size() != pairs.cell.size()) return estimate;
   compare(estimate, value(pairs.dense));
-  if (wants_interval) {
+  if (!metric.always) {
     const Difference difference =
         bootstrap_difference(pairs.cell, pairs.dense, options, metric.finish);
-    estimate.delta_interval = difference.interval;
+    if (wants_interval) estimate.delta_interval = difference.interval;
     estimate.p = difference.p;
   }
   if (zero_or_one(pairs.cell) && zero_or_one(pairs.dense)) estimate.p = mcnemar_of(pairs);

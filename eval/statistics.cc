@@ -43,8 +43,9 @@ Interval interval_of(std::span<const double> values, double alpha) {
 }
 
 double p_of(std::span<const double> values, size_t units) {
-  const auto below = std::ranges::count_if(values, [](double v) { return v <= 0; });
-  const auto above = std::ranges::count_if(values, [](double v) { return v >= 0; });
+  // A resample that is NaN (no unit of it had a weight) speaks for neither side.
+  const auto below = std::ranges::count_if(values, [](double v) { return !(v > 0); });
+  const auto above = std::ranges::count_if(values, [](double v) { return !(v < 0); });
   const double rarer = static_cast<double>(std::min(below, above)) + 1;
   const double p = 2 * rarer / (static_cast<double>(values.size()) + 1);
   return std::min(1.0, std::max(p, std::exp2(1 - static_cast<double>(units))));

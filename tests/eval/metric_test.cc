@@ -82,6 +82,13 @@ TEST(Estimate, ComparesOnlyOthersWithDense) {
   EXPECT_TRUE(of("nll", dense, dense)->delta_interval);
 }
 
+TEST(Estimate, OneUnitTellsNothing) {
+  const Estimate one = *of("nll", cell({scored({5, 6})}), cell({scored({1, 2})}));
+  EXPECT_DOUBLE_EQ(*one.delta, 4);
+  EXPECT_FALSE(one.delta_interval);
+  EXPECT_DOUBLE_EQ(*one.p, 1);
+}
+
 TEST(Estimate, TestsPairsOfZeroOrOneExactly) {
   const auto copied = [](bool right) {
     return Outcome{.generated = {{right ? 1 : 2}}, .answers = {{1}}};

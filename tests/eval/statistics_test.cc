@@ -46,6 +46,11 @@ TEST(Bootstrap, OfADifferencePairsTheUnits) {
   EXPECT_NEAR(difference.se, 0.1440598, 5e-8);
 }
 
+TEST(Bootstrap, UnitsWithoutWeightAreNoEvidence) {
+  const std::vector<Share> a(8, {0, 0}), b(8, {0, 0});
+  EXPECT_DOUBLE_EQ(bootstrap_difference(a, b, {100, 1, 0.05}).p, 1);
+}
+
 /// Values whose mean is 0.
 std::vector<Share> skewed_sample(SplitMix64& random, int count) {
   std::vector<Share> shares;
