@@ -65,6 +65,9 @@ int run_compare(Options options) {
   } else {
     print_text(comparison_markdown(comparison));
   }
+  KVLAB_REQUIRE(comparison.nan_samples == 0, "E_NONFINITE", "compare: ", comparison.nan_samples,
+                " samples met logits that are not finite and are in no mean; samples.jsonl names ",
+                "them");
   return comparison.is_worse() ? kNegative : kDone;
 }
 

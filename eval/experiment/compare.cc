@@ -14,8 +14,6 @@
 namespace kvlab {
 namespace {
 
-constexpr const char* kBytesOfCache = "cr";  // what every comparison also looks at
-
 struct StoredCell {
   Cell cell{};
   FinishedCell finished{};
@@ -90,18 +88,24 @@ void check_pair(const StoredCell& a, const StoredCell& b, bool allow_mixed) {
                 " in the first run; run both with one version of the generators");
 }
 
+/// Whether a metric is a difference to dense itself: of one run alone it says nothing.
+bool is_difference(const Metric& metric, const CellOutcome& cell) {
+  return metric.shares && std::ranges::all_of(cell.samples, [&](const Outcome& sample) {
+           return metric.shares(sample, nullptr).empty();
+         });
+}
+
 std::vector<const Metric*> metrics_of(const StoredCell& cell, const CompareOptions& options,
                                       const Catalogue& catalogue) {
   std::vector<const Metric*> metrics;
-  if (!options.metrics.empty()) {
-    for (const std::string& name : options.metrics) metrics.push_back(&catalogue.metric(name));
-    return metrics;
-  }
+  for (const std::string& name : options.metrics) metrics.push_back(&catalogue.metric(name));
+  if (!metrics.empty()) return metrics;
   for (const std::string& name : cell.finished.metrics) {
     const Metric& metric = catalogue.metric(name);
-    if (metric.better != Better::neither) metrics.push_back(&metric);
+    if (metric.better != Better::neither && !is_difference(metric, cell.finished.outcome))
+      metrics.push_back(&metric);
   }
-  metrics.push_back(&catalogue.metric(kBytesOfCache));
+  metrics.push_back(&catalogue.metric("cr"));
   return metrics;
 }
 
@@ -177,7 +181,12 @@ RunComparison compare_runs(const std::filesystem::path& a, const std::filesystem
     }
     const StoredCell& base = *found->second;
     check_pair(base, *cell, options.allow_mixed);
+    comparison.nan_samples +=
+        base.finished.outcome.nan_samples() + cell->finished.outcome.nan_samples();
     for (const Metric* metric : metrics_of(*cell, options, catalogue)) {
+      KVLAB_REQUIRE(!is_difference(*metric, cell->finished.outcome), "E_CONFIG",
+                    "compare: ", metric->name, " says nothing about these samples by themselves; ",
+                    "name what it is made of, such as nll");
       const auto got = estimate(*metric, cell->finished.outcome, base.finished.outcome, false,
                                 {.seed = cell->cell.seed});
       if (!got) continue;
@@ -246,6 +255,7 @@ Json to_json(const RunComparison& comparison) {
     lines.push_back(std::move(json));
   }
   return {{"worse", comparison.is_worse()},
+          {"nan_samples", comparison.nan_samples},
           {"comparisons", std::move(lines)},
           {"unpaired", comparison.unpaired}};
 }

@@ -16,8 +16,8 @@ struct CompareOptions {
   /// Titles ("quant(bits=4)"): only these methods are taken, and one is compared with the other.
   /// Empty: every method with itself.
   std::string method_a{}, method_b{};
-  std::vector<std::string>
-      metrics{};  // empty: those of the task that know better from worse, and cr
+  /// Empty: those of the task that know better from worse in a run by itself, and cr.
+  std::vector<std::string> metrics{};
   /// How much worse is no loss, in the metric's unit: of one metric, else of all.
   std::map<std::string, double> tolerances{};
   double tolerance = 0;
@@ -41,12 +41,14 @@ struct MetricComparison {
 struct RunComparison {
   std::vector<MetricComparison> lines{};
   std::vector<std::string> unpaired{};  // "runs/a: quant(bits=4) on mqar", found in one run alone
+  int64_t nan_samples = 0;              // of the pairs, in both runs: they are in no estimate
   bool is_worse() const;
 };
 
 /// Reads the finished cells of two run directories.  E_FILE: no run directory; E_UNKNOWN: a title
-/// or metric that nothing has; E_INCOMPARABLE: nothing pairs up, or a pair was made from other
-/// data, another dtype or protocol (unless allow_mixed), or has other samples.
+/// or metric that nothing has; E_CONFIG: a metric that is a difference to dense; E_INCOMPARABLE:
+/// nothing pairs up, or a pair was made from other data, another dtype or protocol (unless
+/// allow_mixed), or has other samples.
 RunComparison compare_runs(const std::filesystem::path& a, const std::filesystem::path& b,
                            const CompareOptions& options, const Catalogue& catalogue);
 

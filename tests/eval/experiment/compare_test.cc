@@ -35,7 +35,7 @@ class Compare : public testing::Test {
     const RunDirectory directory(folder_.path() / name);
     for (const Cell& cell : experiment_.cells) {
       FinishedCell finished{.cell = &cell,
-                            .metrics = {"acc", "nll"},
+                            .metrics = {"acc", "nll", "delta_nll"},
                             .facts = {.protocol = "decode", .dtype = dtype}};
       for (int i = 0; i < 16; ++i) {
         const bool is_right = cell.is_dense || i < right;
@@ -124,11 +124,23 @@ TEST_F(Compare, TwoMethodsOfOneRun) {
   EXPECT_EQ(to_json(across).at("comparisons").at(0).at("verdict"), "worse");
 }
 
+TEST_F(Compare, SamplesThatMetNaNAreCounted) {
+  const auto a = run("a", 9), b = run("b", 9);
+  const RunDirectory directory(b);
+  Json file = *directory.load_cell(experiment_.cells[1].id);
+  FinishedCell broken = finished_from(file, experiment_.cells[1]);
+  broken.outcome.samples[3].is_nan = true;
+  directory.save_cell(experiment_.cells[1].id, to_json(broken));
+  EXPECT_EQ(compare(a, b).nan_samples, 1);
+  EXPECT_EQ(compare(a, a).nan_samples, 0);
+}
+
 TEST_F(Compare, SaysWhatItCannotCompare) {
   const auto a = run("a", 9);
   EXPECT_REFUSED("E_FILE", "no finished cells", compare(a, folder_.path() / "none"));
   EXPECT_REFUSED("E_UNKNOWN", "did you mean `dense`", compare(a, a, {.method_a = "dence"}));
   EXPECT_REFUSED("E_INCOMPARABLE", "dtype", compare(a, run("b", 9, 1000, "bfloat16")));
+  EXPECT_REFUSED("E_CONFIG", "delta_nll says nothing", compare(a, a, {.metrics = {"delta_nll"}}));
   EXPECT_NO_THROW(compare(a, folder_.path() / "b", {.allow_mixed = true}));
 }
 
