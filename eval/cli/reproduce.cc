@@ -48,6 +48,8 @@ int run_reproduce(Options options) {
     fail(interrupted() ? "E_INTERRUPTED" : "E_TIME", "reproduce: ", result.missing,
          " cells are missing: ", result.stopped);
   }
+  KVLAB_REQUIRE(result.ran > 0, "E_CONFIG", "reproduce: nothing was run, because ", out.string(),
+                " holds all cells already; remove it, or name another --out");
   const Reproduction reproduction = reproduction_of(run, out);
   if (options.json) {
     print_json(to_json(reproduction));

@@ -185,6 +185,7 @@ def test_a_run_is_reproduced_from_its_record(kvlab):
     assert changed["reproduced"] is False
     assert {"data_sha", "value"} <= {one["field"] for one in changed["differences"]}
     kvlab.refused("E_CONFIG", 3, "reproduce", run, "--out", run)
+    assert "holds all cells" in kvlab.refused("E_CONFIG", 3, "reproduce", run)
     kvlab.refused("E_FILE", 3, "reproduce", kvlab.folder)
 
 
