@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The lines of eval/results/cpu/README.md: speed of attention on this machine, beside its roofline and
-# LibTorch.  Needs a quiet machine and 3 GiB; three minutes on two cores.
+# LibTorch.  Needs a quiet machine and 3 GiB; a minute on two cores.
 #   tools/measure_attention.sh [FILE]      one JSON line per command; default: standard output
 set -euo pipefail
 cd "$(dirname "$0")/.."
