@@ -1,7 +1,7 @@
 #include "eval/experiment/compare.h"
 
 #include <algorithm>
-#include <cstdio>
+#include <cmath>
 #include <memory>
 #include <set>
 
@@ -33,9 +33,7 @@ std::unique_ptr<StoredCell> stored_cell(const Json& file) {
   cell.matrix.query_aware = what.at("matrix").at("query_aware");
   cell.seed = what.at("seed");
   stored->finished = finished_from(file, cell);
-  Json question = what;
-  question.erase("method");
-  stored->question = canonical(question);
+  stored->question = question_of(what);
   stored->method = canonical(what.at("method"));
   return stored;
 }
@@ -134,22 +132,6 @@ void judge(RunComparison& comparison, double alpha) {
   }
 }
 
-std::string digits(double value, const char* format = "%.4g") {
-  char text[32];
-  std::snprintf(text, sizeof text, format, value);
-  return text;
-}
-
-std::string delta_text(const Estimate& estimate) {
-  if (!estimate.delta) return "–";
-  std::string text = digits(*estimate.delta, "%+.4g");
-  if (estimate.delta_interval && estimate.delta_interval->se > 0) {
-    text += " [" + digits(estimate.delta_interval->low, "%+.4g") + ", " +
-            digits(estimate.delta_interval->high, "%+.4g") + "]";
-  }
-  return text;
-}
-
 }  // namespace
 
 bool RunComparison::is_worse() const {
@@ -221,8 +203,8 @@ std::string comparison_markdown(const RunComparison& comparison) {
       const MetricComparison& line = comparison.lines[i];
       const Estimate& got = line.estimate;
       table.add({line.method, line.metric, got.dense ? digits(*got.dense) : "–", digits(got.value),
-                 delta_text(got), got.p ? digits(*got.p, "%.2g") : "–",
-                 line.p_holm ? digits(*line.p_holm, "%.2g") : "–",
+                 delta_text(got), got.p ? digits(*got.p) : "–",
+                 line.p_holm ? digits(*line.p_holm) : "–",
                  line.verdict < 0   ? "worse"
                  : line.verdict > 0 ? "better"
                                     : "–"});

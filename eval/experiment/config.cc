@@ -288,10 +288,9 @@ Json describe(const Cell& cell) {
           {"seed", cell.seed}};
 }
 
-std::string question_of(const Cell& cell) {
-  Json json = describe(cell);
-  json.erase("method");
-  return canonical(json);
+std::string question_of(Json described) {
+  described.erase("method");
+  return canonical(described);
 }
 
 std::string cell_id(const Cell& cell) {

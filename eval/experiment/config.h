@@ -78,8 +78,8 @@ std::string method_title(const std::vector<MethodSpec>& specs, const Registry& r
 std::string cell_id(const Cell& cell);
 /// That JSON.
 Json describe(const Cell& cell);
-/// What it asks, whatever the method: cells of one question stand in one table.
-std::string question_of(const Cell& cell);
+/// What a described cell asks, whatever the method: cells of one question stand in one table.
+std::string question_of(Json described);
 
 inline constexpr std::string_view kConfigSchema = "kvlab-config/1";
 inline constexpr std::string_view kReference = "dense";  // what everything is compared with

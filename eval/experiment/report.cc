@@ -200,7 +200,8 @@ std::vector<Json> all_result_lines(const Experiment& experiment, const FinishedC
                                    const Catalogue& catalogue) {
   std::vector<Json> lines = all_lines(experiment, cells, catalogue, result_lines);
   std::map<std::string, std::string> question;  // of a cell's id
-  for (const FinishedCell* cell : cells) question[cell->cell->id] = question_of(*cell->cell);
+  for (const FinishedCell* cell : cells)
+    question[cell->cell->id] = question_of(describe(*cell->cell));
   std::map<std::string, std::vector<Json*>> families;
   for (Json& line : lines)
     if (line.contains("p")) {

@@ -11,16 +11,30 @@
 #include "eval/text_table.h"
 
 namespace kvlab {
-namespace {
 
-/// Four digits that mean something.
 std::string digits(double value) {
   char text[32];
   std::snprintf(text, sizeof text, std::abs(value) >= 1e4 ? "%.0f" : "%.4g", value);
   return text;
 }
 
+namespace {
+
 std::string signed_digits(double value) { return (value >= 0 ? "+" : "") + digits(value); }
+
+}  // namespace
+
+std::string delta_text(const Estimate& estimate) {
+  if (!estimate.delta) return "–";
+  std::string text = signed_digits(*estimate.delta);
+  if (estimate.delta_interval && estimate.delta_interval->se > 0) {
+    text += " [" + signed_digits(estimate.delta_interval->low) + ", " +
+            signed_digits(estimate.delta_interval->high) + "]";
+  }
+  return text;
+}
+
+namespace {
 
 /// The task and those of its parameters that are not as they usually are.
 std::string task_title(const TaskSpec& task, const Catalogue& catalogue) {
@@ -75,13 +89,7 @@ class Row {
   }
   std::string delta(const std::string& name) const {
     const auto got = get(name);
-    if (!got || !got->delta) return "–";
-    std::string text = signed_digits(*got->delta);
-    if (got->delta_interval && got->delta_interval->se > 0) {
-      text += " [" + signed_digits(got->delta_interval->low) + ", " +
-              signed_digits(got->delta_interval->high) + "]";
-    }
-    return text;
+    return got ? delta_text(*got) : "–";
   }
   /// A difference that feeding alone could have made is no difference.
   std::string against_noise(const std::string& name) const {
@@ -198,7 +206,7 @@ std::string summary_markdown(const std::string& title, const FinishedCells& cell
   std::vector<std::string> order;  // of questions, as they came
   std::map<std::string, FinishedCells> by_question;
   for (const FinishedCell* cell : cells) {
-    const std::string key = question_of(*cell->cell);
+    const std::string key = question_of(describe(*cell->cell));
     if (!by_question.contains(key)) order.push_back(key);
     by_question[key].push_back(cell);
   }

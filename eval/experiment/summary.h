@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "eval/experiment/report.h"
+#include "eval/metric.h"
 
 namespace kvlab {
 
@@ -15,6 +16,11 @@ std::string summary_markdown(const std::string& title, const FinishedCells& cell
 
 /// "## mqar (pairs 8)" and a line of what else the question is made of.
 std::string heading_of(const FinishedCell& cell, const Catalogue& catalogue);
+
+/// Four digits that mean something.
+std::string digits(double value);
+/// "+0.25 [+0.1, +0.4]", "–" without a difference.
+std::string delta_text(const Estimate& estimate);
 
 /// "1.25 MiB"
 std::string readable_bytes(double bytes);
