@@ -6,19 +6,18 @@
 namespace kvlab {
 
 BlockReader::BlockReader(const Segment& segment, const ListRange& range, int64_t first,
-                         int64_t last, int most, int run_rows, const QuerySpan& queries)
+                         int64_t last, int run_rows, const QuerySpan& queries)
     : segment_(segment),
       range_(range),
       list_(segment.rows, range.list),
       at_(first),
       last_(last),
-      most_(most),
       run_rows_(run_rows),
       queries_(queries) {}
 
 bool BlockReader::next(Block& block) {
   while (at_ < last_) {
-    const int64_t end = std::min(last_, at_ + most_);
+    const int64_t end = std::min(last_, at_ + kMaxBlock);
     fill(block, at_, end);
     at_ = end;
     if (block.tokens > 0 && look(block)) return true;

@@ -29,8 +29,8 @@ struct QuerySpan {
 /// Cuts a part of a range into blocks.
 class BlockReader {
  public:
-  /// Places [first, last) of `range`; blocks of at most `most` rows, at first + k * most.
-  BlockReader(const Segment& segment, const ListRange& range, int64_t first, int64_t last, int most,
+  /// Places [first, last) of `range`; blocks of at most kMaxBlock rows, at first + k * kMaxBlock.
+  BlockReader(const Segment& segment, const ListRange& range, int64_t first, int64_t last,
               int run_rows, const QuerySpan& queries);
   /// The next block that some query can read a row of; false at the end.
   bool next(Block& block);
@@ -51,7 +51,7 @@ class BlockReader {
   const ListRange& range_;
   ListReader list_;
   int64_t at_, last_;
-  int most_, run_rows_;
+  int run_rows_;
   QuerySpan queries_;
 };
 

@@ -16,15 +16,15 @@ bool value_reads_key_rows(const SegmentReader& reader) {
 
 KeyScorer::KeyScorer(const AttendContext& context, const WorkItem& item,
                      const SegmentReader& reader, const RowFacts& facts, const ListRange& range,
-                     int most, Scratch& scratch)
+                     Scratch& scratch)
     : context_(context),
       reader_(reader),
       key_(reader.key),
-      decoded_(context, reader.key, most, scratch),
+      decoded_(context, reader.key, scratch),
       runs_(head_runs(context, facts.shape, reader.key)),
       counts_bytes_(!value_reads_key_rows(reader)),
       tokens_(range.last - range.first) {
-  if (key_.scale_column >= 0) row_scale_ = scratch.take<float>(most);
+  if (key_.scale_column >= 0) row_scale_ = scratch.take<float>(kMaxBlock);
   prepare(item, facts, scratch);
 }
 

@@ -10,7 +10,7 @@ namespace kvlab {
 class KeyScorer {
  public:
   KeyScorer(const AttendContext& context, const WorkItem& item, const SegmentReader& reader,
-            const RowFacts& facts, const ListRange& range, int most, Scratch& scratch);
+            const RowFacts& facts, const ListRange& range, Scratch& scratch);
   /// scores[r, t] = <query r, key t>, without bias and row scale.  blocks: where `block` is from.
   void score(const BlockReader& blocks, const Block& block, float* scores, int64_t stride,
              WorkCounts& counts);

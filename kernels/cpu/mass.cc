@@ -43,9 +43,9 @@ void add_item(const MassPass& pass, const WorkItem& item, const MassTask& task, 
   const ListRange& range = context.work->ranges[static_cast<size_t>(item.first_range + task.range)];
   const SegmentReader& reader = context.work->recipes[static_cast<size_t>(item.recipe)]
                                     .segments[static_cast<size_t>(range.segment)];
-  const int rows = facts.shape.rows(), most = kMaxBlock;
-  const int64_t stride = most + 16;
-  KeyScorer keys(context, item, reader, facts, range, most, scratch);
+  const int rows = facts.shape.rows();
+  constexpr int64_t stride = kMaxBlock + 16;
+  KeyScorer keys(context, item, reader, facts, range, scratch);
   float* scores = scratch.take<float>(rows * stride);
   float* lse = scratch.take<float>(rows);
   int32_t* column = scratch.take<int32_t>(rows);
@@ -66,7 +66,7 @@ void add_item(const MassPass& pass, const WorkItem& item, const MassTask& task, 
   const bool take_max = call.mass_request && call.mass_request->over == MassRequest::Over::max;
   Block block;
   BlockReader blocks(*reader.segment, range, std::max(range.first, task.first),
-                     std::min(range.last, task.last), most, run_rows(reader), facts.span);
+                     std::min(range.last, task.last), run_rows(reader), facts.span);
   while (blocks.next(block)) {
     if (facts.slope != nullptr || reader.key.is_rotated) blocks.read_intervals(block);
     keys.score(blocks, block, scores, stride, counts);

@@ -34,20 +34,20 @@ std::vector<HeadRun> head_runs(const AttendContext& context, const ItemShape& sh
   return runs;
 }
 
-DecodedRows::DecodedRows(const AttendContext& context, const OperandReader& operand, int most,
+DecodedRows::DecodedRows(const AttendContext& context, const OperandReader& operand,
                          Scratch& scratch)
     : context_(context), operand_(operand) {
   if (!operand.decodes()) return;
   const int width = operand.stream.layout().width;
   decoded_stride_ = padded(operand.is_slice() && !operand.unrotate ? operand.dim : width);
   built_stride_ = padded(operand.dim);
-  decoded_ = scratch.take<float>(most * decoded_stride_);
-  if (operand.built || operand.is_rotated) built_ = scratch.take<float>(most * built_stride_);
+  decoded_ = scratch.take<float>(kMaxBlock * decoded_stride_);
+  if (operand.built || operand.is_rotated) built_ = scratch.take<float>(kMaxBlock * built_stride_);
   if (operand.built) {
     const CodecTable& table = *context.float32;
-    const TilePart any = float_rows(nullptr, 0, most, width);
-    queries_ = scratch.take<u8>(table.query_bytes(any.params, width, most));
-    no_scratch_ = scratch.take<u8>(table.scratch_bytes(any.params, width, most, operand.dim));
+    const TilePart any = float_rows(nullptr, 0, kMaxBlock, width);
+    queries_ = scratch.take<u8>(table.query_bytes(any.params, width, kMaxBlock));
+    no_scratch_ = scratch.take<u8>(table.scratch_bytes(any.params, width, kMaxBlock, operand.dim));
   }
 }
 

@@ -34,8 +34,7 @@ std::vector<HeadRun> head_runs(const AttendContext& context, const ItemShape& sh
 /// Decoded rows of one operand and block, in float32.
 class DecodedRows {
  public:
-  DecodedRows(const AttendContext& context, const OperandReader& operand, int most,
-              Scratch& scratch);
+  DecodedRows(const AttendContext& context, const OperandReader& operand, Scratch& scratch);
   struct View {
     const float* data = nullptr;
     int64_t stride = 0;

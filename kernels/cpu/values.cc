@@ -5,10 +5,10 @@
 namespace kvlab {
 
 ValueAdder::ValueAdder(const AttendContext& context, const SegmentReader& reader,
-                       const RowFacts& facts, const ListRange& range, int most, Scratch& scratch)
+                       const RowFacts& facts, const ListRange& range, Scratch& scratch)
     : context_(context), rows_(facts.shape.rows()) {
   for (const OperandReader& operand : reader.values) {
-    Contribution c{&operand, DecodedRows(context, operand, most, scratch),
+    Contribution c{&operand, DecodedRows(context, operand, scratch),
                    head_runs(context, facts.shape, operand)};
     const CodecTable& stored = operand.stream.table();
     const CodecTable& table = operand.decodes() ? *context.float32 : stored;
@@ -28,10 +28,10 @@ ValueAdder::ValueAdder(const AttendContext& context, const SegmentReader& reader
     const void* used = operand.decodes() ? float_rows(nullptr, 0, 0, 0).params : params;
     c.scratch = scratch.take<u8>(table.scratch_bytes(used, operand.width(), most_rows, kMaxBlock));
     if (operand.scale_column >= 0 && scale_ == nullptr) {
-      scale_ = scratch.take<float>(most);
-      scaled_ = scratch.take<float>(rows_ * (most + 16));
+      scale_ = scratch.take<float>(kMaxBlock);
+      scaled_ = scratch.take<float>(rows_ * (kMaxBlock + 16));
     }
-    if (stored.weighs && bounds_ == nullptr) bounds_ = scratch.take<float>(most);
+    if (stored.weighs && bounds_ == nullptr) bounds_ = scratch.take<float>(kMaxBlock);
     contributions_.push_back(std::move(c));
   }
 }

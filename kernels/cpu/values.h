@@ -10,7 +10,7 @@ namespace kvlab {
 class ValueAdder {
  public:
   ValueAdder(const AttendContext& context, const SegmentReader& reader, const RowFacts& facts,
-             const ListRange& range, int most, Scratch& scratch);
+             const ListRange& range, Scratch& scratch);
   /// state.sums += weights * rows of the block, contribution by contribution.
   void add(const BlockReader& blocks, const Block& block, float* weights, int64_t stride,
            const ItemState& state, WorkCounts& counts);

@@ -149,14 +149,13 @@ void attend_range(const AttendContext& context, const WorkItem& item, const RowF
   const Scratch::Mark mark(scratch);
   const Recipe& recipe = context.work->recipes[static_cast<size_t>(item.recipe)];
   const SegmentReader& reader = recipe.segments[static_cast<size_t>(part.range->segment)];
-  const int most = kMaxBlock;
-  KeyScorer keys(context, item, reader, facts, *part.range, most, scratch);
-  ValueAdder values(context, reader, facts, *part.range, most, scratch);
-  const int64_t stride = most + 16;
+  KeyScorer keys(context, item, reader, facts, *part.range, scratch);
+  ValueAdder values(context, reader, facts, *part.range, scratch);
+  constexpr int64_t stride = kMaxBlock + 16;
   float* scores = scratch.take<float>(facts.shape.rows() * stride);
   float* factor = scratch.take<float>(facts.shape.rows());
   Block block;
-  BlockReader blocks(*reader.segment, *part.range, part.first, part.last, most, run_rows(reader),
+  BlockReader blocks(*reader.segment, *part.range, part.first, part.last, run_rows(reader),
                      facts.span);
   while (blocks.next(block)) {
     if (facts.slope != nullptr || reader.key.is_rotated) blocks.read_intervals(block);
