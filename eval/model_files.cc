@@ -50,12 +50,15 @@ std::string model_sha(const Json& spec, const Json& files) {
   return sha256_hex(all);
 }
 
-Text read_text_tokens(const Json& spec, const fs::path& path) {
+std::shared_ptr<Tokenizer> tokenizer_of(const Json& spec, std::string_view why) {
   KVLAB_REQUIRE(spec.contains("path"), "E_NO_TOKENIZER", "model ", spec.dump(),
-                " has no tokenizer to read ", path.string(), " with; give a token file instead ",
+                " has no tokenizer to ", why, " with; give a token file instead ",
                 "(--tokens, \"tokens\"), or a token task such as mqar");
+  return std::make_shared<ModelTokenizer>(spec.at("path").get<std::string>());
+}
+
+Text read_text_tokens(Tokenizer& tokenizer, const fs::path& path) {
   const std::string contents = read_text(path);
-  Tokenizer tokenizer(spec.at("path").get<std::string>());
   Text text{.tokens = tokenizer.encode(contents, Tokenizer::Special::none)};
   text.tokenizer_adds_bos = !tokenizer.encode("", Tokenizer::Special::as_model).empty();
   text.files.push_back(digest_json(path));

@@ -16,6 +16,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(KernelUse, phase, layers, level, kernel, reas
 
 // Outcome::timing is kept apart: the rest is equal from run to run.
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Outcome, id, nll, labels, predicted, recall, one_pass_nll,
+                                   turn_scored, since_event, texts, references, retention, meta,
                                    generated, answers, is_nan, nan_where, compress_events,
                                    first_scored_after_compress, after_prefill, end, peak,
                                    mean_decode_bytes)

@@ -44,10 +44,20 @@ struct Outcome {
   std::vector<uint8_t> recall{};
   /// The same NLLs with everything fed in one dense pass, where the noise floor is wanted.
   std::vector<double> one_pass_nll{};
+  std::vector<int64_t> turn_scored{};  // how many of them each turn scored; the context's precede
+  std::vector<int32_t> since_event{};  // tokens fed since the last compression, 1 the first after
+                                       // it; 0: there was none yet
   std::vector<std::vector<int32_t>> generated{}, answers{};  // of the turns that generate
+  /// The same as text, where the task has a tokenizer: what was generated, up to a stop string, and
+  /// what counts as right.
+  std::vector<std::string> texts{};
+  std::vector<std::vector<std::string>> references{};
+  /// Share of the needles' tokens that each kv head of each layer holds after the prefill.
+  std::vector<std::vector<double>> retention{};
+  Json meta = Json::object();  // Sample::meta
   bool is_nan = false;  // logits were not finite: nothing after that is here, no metric reads it
   std::string nan_where{};
-  int64_t compress_events = 0;  // passes after which the cache was no longer the dense one
+  int64_t compress_events = 0;  // passes that did not just add their rows as they came
   bool first_scored_after_compress = false;
   Footprint after_prefill{}, end{}, peak{};
   double mean_decode_bytes = 0;  // cache_bytes, mean over the passes after the prompt

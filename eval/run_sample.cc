@@ -2,62 +2,16 @@
 
 #include <algorithm>
 #include <numeric>
-#include <optional>
+#include <utility>
 
 #include "core/error.h"
 #include "eval/footprint.h"
 #include "eval/nll.h"
 #include "eval/process.h"
+#include "eval/retention.h"
 
 namespace kvlab {
 namespace {
-
-void append(std::vector<int32_t>& all, std::span<const int32_t> more) {
-  all.insert(all.end(), more.begin(), more.end());
-}
-
-/// `fed` without its labels' gaps: as many labels as ids.
-Fed with_labels(Fed fed) {
-  fed.labels.resize(fed.ids.size(), kUnscored);
-  fed.recall.resize(fed.ids.size(), 0);
-  return fed;
-}
-
-void join(Fed& all, const Fed& more) {
-  const Fed complete = with_labels(more);
-  append(all.ids, complete.ids);
-  append(all.labels, complete.labels);
-  all.recall.insert(all.recall.end(), complete.recall.begin(), complete.recall.end());
-}
-
-/// The last `count` tokens of `fed`, taken away from it.
-Fed split_off(Fed& fed, size_t count) {
-  const auto cut = [&](auto& all) {
-    auto tail = std::vector(all.end() - static_cast<std::ptrdiff_t>(count), all.end());
-    all.resize(all.size() - count);
-    return tail;
-  };
-  return {cut(fed.ids), cut(fed.labels), cut(fed.recall)};
-}
-
-/// Context and queries as they are fed: the query moves into the context where asked, and a turn
-/// that generates from an empty query holds back the last token of the context, because its first
-/// logits must come from the compressed cache.
-Sample as_fed(const Sample& sample, const Feeding& feeding) {
-  Sample fed = sample;
-  fed.context = with_labels(fed.context);
-  for (Turn& turn : fed.turns) turn.query = with_labels(turn.query);
-  if (fed.turns.empty()) return fed;
-  Turn& first = fed.turns.front();
-  if (feeding.query_aware) {
-    join(fed.context, first.query);
-    first.query = {};
-  }
-  if (first.query.ids.empty() && first.max_new_tokens > 0 && !fed.context.ids.empty()) {
-    first.query = split_off(fed.context, 1);
-  }
-  return fed;
-}
 
 class SampleRun {
  public:
@@ -69,7 +23,7 @@ class SampleRun {
         sequence_(cache_.add_sequence()) {}
 
   Outcome run(const Sample& sample) {
-    Outcome outcome{.id = sample.id};
+    Outcome outcome{.id = sample.id, .meta = sample.meta};
     outcome_ = &outcome;
     started_ = seconds_now();
     try {
@@ -98,6 +52,7 @@ class SampleRun {
     outcome_->timing.peak_rss_prefill = peak_resident_bytes();
     check_bytes(cache_);
     outcome_->after_prefill = footprint(cache_, tokens_, subject_.where.run_dtype);
+    outcome_->retention = needle_retention(cache_, sequence_, sample.needles);
     if (tokens_ > 0) note_kernels(Phase::prefill);
 
     reset_peak_resident();
@@ -118,38 +73,68 @@ class SampleRun {
 
   void in_a_fork(const Turn& turn) {
     const SeqId context = sequence_;
-    const int64_t tokens = tokens_;
-    sequence_ = cache_.fork(context);
+    const int64_t tokens = tokens_, event = event_at_;
+    sequence_ = turn.from_nothing ? cache_.add_sequence() : cache_.fork(context);
+    if (turn.from_nothing) tokens_ = 0, event_at_ = kNoEvent;
+    held_ = cache_.bytes().payload;
     take_turn(turn);
     cache_.drop(sequence_);
     sequence_ = context;
-    tokens_ = tokens;
+    tokens_ = tokens, event_at_ = event;
+    unfed_.clear();
   }
 
   void take_turn(const Turn& turn) {
+    const size_t scored = outcome_->nll.size();
     want_last_ = turn.max_new_tokens > 0;
-    const int64_t chunk = feeding_.query_chunk == 0 ? static_cast<int64_t>(turn.query.ids.size())
-                                                    : feeding_.query_chunk;
-    feed(turn.query, chunk, Phase::decode);
+    Fed query = with_labels({.ids = std::exchange(unfed_, {})});
+    join(query, turn.query);
+    const int64_t chunk =
+        feeding_.query_chunk == 0 ? static_cast<int64_t>(query.ids.size()) : feeding_.query_chunk;
+    feed(query, chunk, Phase::decode);
     if (turn.max_new_tokens > 0) generate(turn);
     want_last_ = false;
+    outcome_->turn_scored.push_back(static_cast<int64_t>(outcome_->nll.size() - scored));
   }
 
   void generate(const Turn& turn) {
     const std::vector<int32_t> ends = subject_.model->end_tokens();
-    std::vector<int32_t> text;
+    std::vector<int32_t> made;
     double before = seconds_now();
     if (outcome_->timing.first_token_s < 0) outcome_->timing.first_token_s = before - started_;
     while (std::find(ends.begin(), ends.end(), next_) == ends.end()) {
-      text.push_back(next_);
-      if (static_cast<int64_t>(text.size()) == turn.max_new_tokens) break;
+      made.push_back(next_);
+      if (static_cast<int64_t>(made.size()) == turn.max_new_tokens || is_stopped(turn, made)) {
+        unfed_ = {next_};
+        break;
+      }
       feed(with_labels({.ids = {next_}}), 1, Phase::decode);
       const double now = seconds_now();
       outcome_->timing.steps_s.push_back(now - before);
       before = now;
     }
-    outcome_->generated.push_back(std::move(text));
+    if (subject_.tokenizer != nullptr) {
+      outcome_->texts.push_back(subject_.tokenizer->decode(made));
+      outcome_->texts.back().resize(end_of(outcome_->texts.back(), turn, made));
+      outcome_->references.push_back(turn.references);
+    }
+    outcome_->generated.push_back(std::move(made));
     outcome_->answers.push_back(turn.answer);
+  }
+
+  /// Where a stop string begins after the first token's text; its size where none does.
+  size_t end_of(const std::string& text, const Turn& turn, const std::vector<int32_t>& made) const {
+    if (turn.stop.empty() || made.size() < 2) return text.size();
+    const size_t first = subject_.tokenizer->decode(std::span(made).first(1)).size();
+    size_t end = text.size();
+    for (const std::string& stop : turn.stop) end = std::min(end, text.find(stop, first));
+    return end;
+  }
+
+  bool is_stopped(const Turn& turn, const std::vector<int32_t>& made) const {
+    if (turn.stop.empty()) return false;
+    const std::string text = subject_.tokenizer->decode(made);
+    return end_of(text, turn, made) < text.size();
   }
 
   /// In chunks of at most `chunk` tokens (0: all at once).
@@ -212,6 +197,10 @@ class SampleRun {
       outcome_->labels.push_back(fed.labels[row]);
       outcome_->predicted.push_back(got.predicted);
       outcome_->recall.push_back(fed.recall[row]);
+      outcome_->since_event.push_back(
+          event_at_ == kNoEvent
+              ? 0
+              : static_cast<int32_t>(tokens_ + rows[static_cast<size_t>(i)] + 1 - event_at_));
       next_ = got.predicted;
     }
     scoring_s_ += seconds_now() - begin;
@@ -219,7 +208,11 @@ class SampleRun {
 
   void finish_pass(Phase phase, int64_t tokens, double seconds) {
     const Footprint now = footprint(cache_, tokens_, subject_.where.run_dtype);
-    if (now.payload != now.dense_run) ++outcome_->compress_events;
+    if (now.payload - held_ != now.dense_run / tokens_ * tokens) {
+      ++outcome_->compress_events;
+      event_at_ = tokens_;
+    }
+    held_ = now.payload;
     if (now.cache_bytes() > outcome_->peak.cache_bytes()) outcome_->peak = now;
     if (phase == Phase::prefill) return;
     ++passes_;
@@ -256,18 +249,15 @@ class SampleRun {
   std::vector<KernelUse> kernels_{};
   int64_t tokens_ = 0;  // fed so far
   int64_t passes_ = 0;  // after the prompt
+  int64_t held_ = 0;    // payload before the newest pass
+  static constexpr int64_t kNoEvent = -1;
+  int64_t event_at_ = kNoEvent;   // tokens that had been fed at the last compression
+  std::vector<int32_t> unfed_{};  // generated, and not yet in the cache
   double decode_bytes_ = 0;
   double started_ = 0, scoring_s_ = 0;
   bool want_last_ = false, any_scored_ = false;
   int32_t next_ = 0;  // arg max of the newest wanted row
 };
-
-bool any_scored(const Fed& fed, int64_t from) {
-  for (size_t i = static_cast<size_t>(from); i < fed.labels.size(); ++i) {
-    if (fed.labels[i] != kUnscored) return true;
-  }
-  return false;
-}
 
 }  // namespace
 
@@ -277,28 +267,6 @@ Outcome run_sample(const Subject& subject, const Sample& sample, const Feeding& 
   Outcome outcome = run.run(sample);
   if (kernels != nullptr) *kernels = run.kernels();
   return outcome;
-}
-
-Sample in_one_pass(const Sample& sample) {
-  Sample joined{.id = sample.id, .context = with_labels(sample.context), .meta = sample.meta};
-  for (const Turn& turn : sample.turns) join(joined.context, turn.query);
-  return joined;
-}
-
-bool reads_compressed(const Sample& sample, const Feeding& feeding) {
-  const Sample fed = as_fed(sample, feeding);
-  const auto context = static_cast<int64_t>(fed.context.ids.size());
-  const auto second_pass = [&](int64_t tokens, int64_t chunk) {
-    if (feeding.read != ReadPolicy::raw_chunk) return int64_t{1};
-    return chunk == 0 ? tokens : std::min(chunk, tokens);
-  };
-  if (any_scored(fed.context, second_pass(context, feeding.prefill_chunk))) return true;
-  for (const Turn& turn : fed.turns) {
-    const auto query = static_cast<int64_t>(turn.query.ids.size());
-    const int64_t from = context > 0 ? 0 : second_pass(query, feeding.query_chunk);
-    if (any_scored(turn.query, from) || (turn.max_new_tokens > 0 && context > 0)) return true;
-  }
-  return false;
 }
 
 }  // namespace kvlab

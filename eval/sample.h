@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/json.h"
+#include "core/types.h"
 
 namespace kvlab {
 
@@ -22,19 +23,25 @@ struct Fed {
 /// What follows the context: tokens fed through the compressed cache, then tokens generated.
 struct Turn {
   Fed query{};
-  int64_t max_new_tokens = 0;     // greedy; 0: nothing is generated
-  std::vector<int32_t> answer{};  // what should be generated
+  int64_t max_new_tokens = 0;             // greedy; 0: nothing is generated
+  std::vector<int32_t> answer{};          // what should be generated, for tasks judged by tokens
+  std::vector<std::string> references{};  // the same for tasks judged by text, in any metric's way
+  /// The text ends before the first of these; they are not looked for in the first token.
+  std::vector<std::string> stop{};
+  bool from_nothing = false;  // with turns_restart: fed to an empty cache instead of the context's
 };
 
 /// Phases: the context is prefilled and compressed; each turn's query is fed through the compressed
 /// cache; then the turn's tokens are generated.  A turn sees what earlier turns left in the cache,
-/// or, when turns_restart, the context alone.
+/// their generated tokens included, or, when turns_restart, the context alone.
 struct Sample {
   std::string id{};
   Fed context{};
   std::vector<Turn> turns{};
   bool turns_restart = false;
-  Json meta = Json::object();
+  std::vector<Range> needles{};  // tokens of the context that answers are made from
+  std::string match = "tokens";  // how answers are compared, for readers of sample files
+  Json meta = Json::object();    // of the sample: reported with its result
 };
 
 /// One line of a sample file: {"id", "task", "seed", "context_ids", "query_ids", "labels", ...};

@@ -13,6 +13,7 @@
 #include "core/json.h"
 #include "core/model_shape.h"
 #include "eval/sample.h"
+#include "eval/tokenizer.h"
 
 namespace kvlab {
 
@@ -31,6 +32,10 @@ struct TaskSetup {
   int32_t begin_token = -1;  // of the model
   /// Reads a text file through the model's tokenizer: E_NO_TOKENIZER; or a token file.
   std::function<Text(const std::filesystem::path&)> read_text{}, read_tokens{};
+  /// The model's own, for tasks that are made of text: E_NO_TOKENIZER.
+  std::function<std::shared_ptr<Tokenizer>()> tokenizer{};
+  /// Where a file that the parameters name lies: relative to the config.
+  std::function<std::filesystem::path(const std::filesystem::path&)> locate{};
 };
 
 /// A task ready to be run.
@@ -47,6 +52,7 @@ struct Work {
   bool noise_floor = false;      // also run the dense model in one pass
   Json facts = Json::object();   // for the record: files, BOS handling, counts
   std::string tokenizer_sha{};
+  std::shared_ptr<Tokenizer> tokenizer{};  // turns what is generated into text; null: tokens
 };
 
 struct Task {

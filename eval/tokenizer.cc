@@ -54,7 +54,7 @@ fs::path find_python() {
 
 }  // namespace
 
-struct Tokenizer::Impl {
+struct ModelTokenizer::Impl {
   fs::path file;
   fs::path python;
   ChildProcess child;
@@ -88,26 +88,29 @@ struct Tokenizer::Impl {
   }
 };
 
-Tokenizer::Tokenizer(const fs::path& model_directory)
+ModelTokenizer::ModelTokenizer(const fs::path& model_directory)
     : impl_(std::make_unique<Impl>(model_directory)) {}
-Tokenizer::~Tokenizer() = default;
-Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
-Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
+ModelTokenizer::~ModelTokenizer() = default;
+ModelTokenizer::ModelTokenizer(ModelTokenizer&&) noexcept = default;
+ModelTokenizer& ModelTokenizer::operator=(ModelTokenizer&&) noexcept = default;
 
-std::vector<int32_t> Tokenizer::encode(std::string_view text, Special special) {
+TokenSpans ModelTokenizer::encode_spans(std::string_view text, Special special) {
   const int64_t bad = first_invalid_utf8(text);
   KVLAB_REQUIRE(bad < 0, "E_FORMAT", "text: byte ", bad, " begins no UTF-8 character");
   const Json answer = impl_->ask({{"encode", text}, {"special", special == Special::as_model}});
-  return answer.at("tokens").get<std::vector<int32_t>>();
+  TokenSpans spans{.tokens = answer.at("tokens").get<std::vector<int32_t>>()};
+  for (const Json& span : answer.at("bytes")) spans.bytes.push_back({span.at(0), span.at(1)});
+  KVLAB_CHECK(spans.bytes.size() == spans.tokens.size());
+  return spans;
 }
 
-std::string Tokenizer::decode(std::span<const int32_t> tokens) {
+std::string ModelTokenizer::decode(std::span<const int32_t> tokens) {
   const Json ids(std::vector<int32_t>(tokens.begin(), tokens.end()));
   return impl_->ask({{"decode", ids}}).at("text").get<std::string>();
 }
 
-const fs::path& Tokenizer::file() const { return impl_->file; }
-const std::string& Tokenizer::sha256() const { return impl_->sha256; }
-int64_t Tokenizer::vocab_size() const { return impl_->vocab_size; }
+const fs::path& ModelTokenizer::file() const { return impl_->file; }
+const std::string& ModelTokenizer::sha256() const { return impl_->sha256; }
+int64_t ModelTokenizer::vocab_size() const { return impl_->vocab_size; }
 
 }  // namespace kvlab

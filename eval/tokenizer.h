@@ -1,6 +1,5 @@
 #pragma once
-// A model's own tokenizer.  It runs in a Python process, because tokenizer.json has exactly one
-// implementation that is always right: the `tokenizers` package (tokenizer.model: sentencepiece).
+// Text to tokens and back.
 
 #include <cstdint>
 #include <filesystem>
@@ -10,27 +9,49 @@
 #include <string_view>
 #include <vector>
 
+#include "core/types.h"
+
 namespace kvlab {
 
+/// Tokens with the bytes of the text that each stands for; those that were added stand for none.
+struct TokenSpans {
+  std::vector<int32_t> tokens{};
+  std::vector<Range> bytes{};
+};
+
 class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+  /// Whether the tokens a model's tokenizer adds by itself (usually a first one) are added.
+  enum class Special : unsigned char { none, as_model };
+  /// E_FORMAT with the offset of the first byte that is not UTF-8.
+  virtual TokenSpans encode_spans(std::string_view text, Special special) = 0;
+  virtual std::string decode(std::span<const int32_t> tokens) = 0;
+  virtual const std::string& sha256() const = 0;  // of what it was made from
+
+  std::vector<int32_t> encode(std::string_view text, Special special) {
+    return encode_spans(text, special).tokens;
+  }
+};
+
+/// A model's own.  It runs in a Python process, because tokenizer.json has exactly one
+/// implementation that is always right: the `tokenizers` package (tokenizer.model: sentencepiece).
+class ModelTokenizer final : public Tokenizer {
  public:
   /// tokenizer.json of a model directory, else its tokenizer.model.  E_NO_TOKENIZER: the directory
   /// has neither, or there is no Python with the package to read it (KVLAB_PYTHON names one; else
   /// the one of the environment kvlab lies in).  E_FORMAT: the file is not what it claims.
-  explicit Tokenizer(const std::filesystem::path& model_directory);
-  ~Tokenizer();
-  Tokenizer(Tokenizer&&) noexcept;
-  Tokenizer& operator=(Tokenizer&&) noexcept;
+  explicit ModelTokenizer(const std::filesystem::path& model_directory);
+  ~ModelTokenizer() override;
+  ModelTokenizer(ModelTokenizer&&) noexcept;
+  ModelTokenizer& operator=(ModelTokenizer&&) noexcept;
 
-  /// Whether the tokens a model's tokenizer adds by itself (usually a first one) are added.
-  enum class Special : unsigned char { none, as_model };
-  /// E_FORMAT with the offset of the first byte that is not UTF-8.
-  std::vector<int32_t> encode(std::string_view text, Special special);
-  std::string decode(std::span<const int32_t> tokens);
+  TokenSpans encode_spans(std::string_view text, Special special) override;
+  std::string decode(std::span<const int32_t> tokens) override;
+  const std::string& sha256() const override;
 
   const std::filesystem::path& file() const;
-  const std::string& sha256() const;  // of the file
-  int64_t vocab_size() const;         // with added tokens
+  int64_t vocab_size() const;  // with added tokens
 
  private:
   struct Impl;

@@ -2,14 +2,25 @@
 
 Started as `python -c <this file> FILE` with FILE a tokenizer.json or a tokenizer.model.  The first
 line out describes the tokenizer.  Then each line in is {"encode": TEXT, "special": BOOL} or
-{"decode": [IDS]}, and each line out {"tokens": [IDS]}, {"text": TEXT} or {"error": MESSAGE}.
-`special` adds what the model's tokenizer adds by itself, usually a first token.
+{"decode": [IDS]}, and each line out {"tokens": [IDS], "bytes": [[BEGIN, END], ...]}, {"text": TEXT}
+or {"error": MESSAGE}.  `special` adds what the model's tokenizer adds by itself, usually a first
+token; `bytes` are where in the UTF-8 text a token stands, empty for those that were added.
 """
 
 import hashlib
 import json
 import os
 import sys
+
+
+def in_bytes(text, spans):
+    """Spans of characters as spans of UTF-8 bytes."""
+    if text.isascii():
+        return spans
+    offset = [0]
+    for character in text:
+        offset.append(offset[-1] + len(character.encode()))
+    return [(offset[begin], offset[end]) for begin, end in spans]
 
 
 class JsonTokenizer:
@@ -24,7 +35,8 @@ class JsonTokenizer:
         self.vocab_size = self.inner.get_vocab_size(with_added_tokens=True)
 
     def encode(self, text, special):
-        return self.inner.encode(text, add_special_tokens=special).ids
+        encoding = self.inner.encode(text, add_special_tokens=special)
+        return encoding.ids, in_bytes(text, encoding.offsets)
 
     def decode(self, ids):
         return self.inner.decode(ids, skip_special_tokens=False)
@@ -51,10 +63,14 @@ class SentencePieceTokenizer:
         self.end = [self.inner.eos_id()] if config.get("add_eos_token", False) else []
 
     def encode(self, text, special):
-        ids = self.inner.encode(text)
-        if not special:
-            return ids
-        return [i for i in self.begin if i >= 0] + ids + [i for i in self.end if i >= 0]
+        raw = text.encode()
+        made = self.inner.encode(raw, return_type="offset_mapping")
+        ids, spans = made["ids"], made["offsets"]
+        if special:
+            begin, end = ([i for i in added if i >= 0] for added in (self.begin, self.end))
+            ids = begin + ids + end
+            spans = [(0, 0)] * len(begin) + spans + [(len(raw), len(raw))] * len(end)
+        return ids, spans
 
     def decode(self, ids):
         return self.inner.decode(ids)
@@ -80,7 +96,8 @@ def opened(path):
 
 def answer(tokenizer, request):
     if "encode" in request:
-        return {"tokens": tokenizer.encode(request["encode"], request["special"])}
+        ids, spans = tokenizer.encode(request["encode"], request["special"])
+        return {"tokens": ids, "bytes": spans}
     return {"text": tokenizer.decode(request["decode"])}
 
 

@@ -47,7 +47,7 @@ struct Options {
 
 struct PromptTokens {
   std::vector<int32_t> tokens{};
-  std::optional<Tokenizer> tokenizer{};  // of the model, where it has one
+  std::optional<ModelTokenizer> tokenizer{};  // of the model, where it has one
 };
 
 bool has_tokenizer(const Json& spec) {

@@ -67,6 +67,13 @@ struct Planner::State {
   std::map<std::string, Prepared> works;    // by model, task and seed
   std::map<std::string, Json> model_files;  // by model
   std::map<std::string, ModelShape> shapes;
+  std::map<std::string, std::shared_ptr<Tokenizer>> tokenizers;  // by model
+
+  const std::shared_ptr<Tokenizer>& tokenizer(const Json& model, const std::string& why) {
+    std::shared_ptr<Tokenizer>& one = tokenizers[canonical(model)];
+    if (!one) one = tokenizer_of(model, why);
+    return one;
+  }
 
   const ModelShape& shape(const Json& model) {
     const std::string key = canonical(model);
@@ -82,17 +89,22 @@ struct Planner::State {
         canonical({model, cell.task.name, cell.task.params, cell.seed, folder.string()});
     if (const auto found = works.find(key); found != works.end()) return found->second;
     const ModelShape& shape_here = shape(model);
-    const TaskSetup setup{
-        .params = &cell.task.params,
-        .seed = cell.seed,
-        .shape = &shape_here,
-        .begin_token = begin_token_of(model),
-        .read_text =
-            [&](const auto& path) { return read_text_tokens(model, from_folder(folder, path)); },
-        .read_tokens =
-            [&](const auto& path) {
-              return read_token_text(from_folder(folder, path), shape_here.vocab_size);
-            }};
+    const TaskSetup setup{.params = &cell.task.params,
+                          .seed = cell.seed,
+                          .shape = &shape_here,
+                          .begin_token = begin_token_of(model),
+                          .read_text =
+                              [&](const auto& path) {
+                                return read_text_tokens(*tokenizer(model, "read " + path.string()),
+                                                        from_folder(folder, path));
+                              },
+                          .read_tokens =
+                              [&](const auto& path) {
+                                return read_token_text(from_folder(folder, path),
+                                                       shape_here.vocab_size);
+                              },
+                          .tokenizer = [&] { return tokenizer(model, "read and write text"); },
+                          .locate = [&](const auto& path) { return from_folder(folder, path); }};
     auto work = std::make_shared<Work>(catalogue.task(cell.task.name).prepare(setup));
     const std::string digest = data_sha(*work);
     return works.emplace(key, Prepared{std::move(work), digest}).first->second;
@@ -100,7 +112,7 @@ struct Planner::State {
 };
 
 Planner::Planner(const Registry& registry, const Catalogue& catalogue, const PlanOptions& options)
-    : state_(new State{registry, catalogue, options, {}, {}, {}}) {}
+    : state_(new State{registry, catalogue, options, {}, {}, {}, {}}) {}
 Planner::~Planner() = default;
 
 const Json& Planner::model_files(const Json& model, const std::filesystem::path& folder) {

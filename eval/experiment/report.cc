@@ -75,8 +75,14 @@ std::optional<Estimate> estimate_of(const Metric& metric, const FinishedCell& ce
 
 /// What was answered: generated text, or the arg max at the labels.
 Json prediction(const Outcome& outcome) {
+  if (!outcome.texts.empty()) return outcome.texts;
   if (!outcome.answers.empty()) return outcome.generated;
   return outcome.labels.size() <= kMostShown ? Json(outcome.predicted) : Json();
+}
+
+Json answers(const Outcome& outcome) {
+  if (!outcome.texts.empty()) return outcome.references;
+  return outcome.answers.empty() ? Json(outcome.labels) : Json(outcome.answers);
 }
 
 /// The first place where an answer differs from dense's, -1: nowhere.
@@ -179,7 +185,7 @@ std::vector<Json> sample_lines(const FinishedCell& cell, const FinishedCell& den
         {"method", cell.cell->title},
         {"metric", printed_name(headline, cell)},
         {"prediction", prediction(sample)},
-        {"answers", sample.answers.empty() ? Json(sample.labels) : Json(sample.answers)},
+        {"answers", answers(sample)},
         {"dense_prediction", prediction(reference)},
         {"first_difference", first_difference(sample, reference)},
         {"n_tokens", sample.end.tokens},
@@ -188,6 +194,7 @@ std::vector<Json> sample_lines(const FinishedCell& cell, const FinishedCell& den
         {"first_scored_after_compress", sample.first_scored_after_compress},
         {"timing", {{"prefill_s", sample.timing.prefill_s}, {"decode_s", sample.timing.decode_s}}}};
     if (sample.labels.size() > kMostShown) line.erase("answers");
+    if (!sample.meta.empty()) line["meta"] = sample.meta;
     if (sample.is_nan) line["nan"] = sample.nan_where;
     put(line, "score", score(headline, sample, &reference));
     put(line, "dense_score", score(headline, reference, &reference));

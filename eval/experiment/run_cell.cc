@@ -68,7 +68,8 @@ std::optional<CellOutcome> run_cell(const PlannedCell& planned, const CellRun& r
   const Subject subject{.model = run.model,
                         .composition = &composition,
                         .registry = run.registry,
-                        .where = {.engine = run.engine, .run_dtype = run.model->dtype()}};
+                        .where = {.engine = run.engine, .run_dtype = run.model->dtype()},
+                        .tokenizer = planned.work->tokenizer.get()};
   CellOutcome cell{.dtype = std::string(name_of(run.model->dtype())),
                    .weight_bytes = run.model->weight_bytes(),
                    .param_delta_bytes = param_delta(composition, *run.model)};

@@ -58,7 +58,7 @@ class TokenizerOf : public testing::Test {
 };
 
 TEST_F(TokenizerOf, TurnsTextIntoTokensAndBack) {
-  Tokenizer tokenizer(folder_.path());
+  ModelTokenizer tokenizer(folder_.path());
   EXPECT_THAT(tokenizer.encode("der grüne Baum\nder Wald", Tokenizer::Special::none),
               ElementsAre(2, 3, 4, 2, 1));
   EXPECT_THAT(tokenizer.encode("Baum", Tokenizer::Special::as_model), ElementsAre(0, 4));
@@ -66,14 +66,24 @@ TEST_F(TokenizerOf, TurnsTextIntoTokensAndBack) {
   EXPECT_EQ(tokenizer.vocab_size(), 5);
 }
 
+TEST_F(TokenizerOf, SaysWhichBytesATokenStandsFor) {
+  ModelTokenizer tokenizer(folder_.path());
+  const TokenSpans spans = tokenizer.encode_spans("der grüne Baum", Tokenizer::Special::as_model);
+  EXPECT_THAT(spans.tokens, ElementsAre(0, 2, 3, 4));
+  const auto span = [](int64_t first, int64_t last) {
+    return testing::AllOf(testing::Field(&Range::first, first), testing::Field(&Range::last, last));
+  };
+  EXPECT_THAT(spans.bytes, ElementsAre(span(0, 0), span(0, 3), span(4, 10), span(11, 15)));
+}
+
 TEST_F(TokenizerOf, IgnoresATruncationLeftFromTraining) {
   std::string text;
   for (int i = 0; i < 5000; ++i) text += "der ";
-  EXPECT_EQ(Tokenizer(folder_.path()).encode(text, Tokenizer::Special::none).size(), 5000u);
+  EXPECT_EQ(ModelTokenizer(folder_.path()).encode(text, Tokenizer::Special::none).size(), 5000u);
 }
 
 TEST_F(TokenizerOf, RefusesTextThatIsNotUtf8) {
-  Tokenizer tokenizer(folder_.path());
+  ModelTokenizer tokenizer(folder_.path());
   EXPECT_THAT(error_of([&] { tokenizer.encode("der \xFF", Tokenizer::Special::none); }),
               StartsWith("E_FORMAT: text: byte 4 "));
   EXPECT_THAT(tokenizer.encode("der", Tokenizer::Special::none), ElementsAre(2));
@@ -81,14 +91,14 @@ TEST_F(TokenizerOf, RefusesTextThatIsNotUtf8) {
 
 TEST_F(TokenizerOf, SaysWhatIsWrongWithItsFile) {
   std::ofstream(folder_ / "tokenizer.json") << "{\"version\": 7}";
-  EXPECT_THAT(error_of([&] { Tokenizer{folder_.path()}; }),
+  EXPECT_THAT(error_of([&] { ModelTokenizer{folder_.path()}; }),
               AllOf(StartsWith("E_FORMAT: "), HasSubstr("tokenizer.json")));
 }
 
 TEST_F(TokenizerOf, NamesThePythonThatCannotReadIt) {
   {
     const Setting setting("KVLAB_PYTHON", "/nonexistent/python3");
-    EXPECT_THAT(error_of([&] { Tokenizer{folder_.path()}; }),
+    EXPECT_THAT(error_of([&] { ModelTokenizer{folder_.path()}; }),
                 AllOf(StartsWith("E_NO_TOKENIZER: KVLAB_PYTHON is /nonexistent/python3"),
                       HasSubstr("tokens instead of text")));
   }
@@ -96,14 +106,14 @@ TEST_F(TokenizerOf, NamesThePythonThatCannotReadIt) {
                                         "echo '{\"missing\": \"tokenizers\"}'\n";
   std::filesystem::permissions(folder_ / "python3", std::filesystem::perms::owner_all);
   const Setting setting("KVLAB_PYTHON", (folder_ / "python3").c_str());
-  EXPECT_THAT(error_of([&] { Tokenizer{folder_.path()}; }),
+  EXPECT_THAT(error_of([&] { ModelTokenizer{folder_.path()}; }),
               AllOf(StartsWith("E_NO_TOKENIZER: "), HasSubstr("has no package `tokenizers`"),
                     HasSubstr("-m pip install tokenizers")));
 }
 
 TEST(Tokenizer, ThatIsNotThereSuggestsATokenFile) {
   const test::Scratch folder;
-  EXPECT_THAT(error_of([&] { Tokenizer{folder.path()}; }),
+  EXPECT_THAT(error_of([&] { ModelTokenizer{folder.path()}; }),
               AllOf(StartsWith("E_NO_TOKENIZER: "),
                     HasSubstr("has neither tokenizer.json nor tokenizer.model"),
                     HasSubstr("JSON list of integers")));
