@@ -87,6 +87,23 @@ struct ChildProcess::Impl {
     return status;
   }
 
+  /// Whatever is there, at least a byte.
+  void receive() {
+    std::array<char, 1 << 16> block;
+    ssize_t n = -1;
+    do {
+      n = ::recv(socket.get(), block.data(), block.size(), 0);
+    } while (n < 0 && errno == EINTR);
+    if (n <= 0) gone();
+    pending.append(block.data(), static_cast<size_t>(n));
+  }
+
+  std::string take_line(size_t end) {
+    std::string line = pending.substr(0, end);
+    pending.erase(0, end + 1);
+    return line;
+  }
+
   [[noreturn]] void gone() {
     const int status = wait();
     const std::string said = last_line(errors);
@@ -141,21 +158,25 @@ void ChildProcess::write_line(std::string_view line) {
 }
 
 std::string ChildProcess::read_line() {
-  std::string& pending = impl_->pending;
   size_t searched = 0;
   while (true) {
-    if (const size_t end = pending.find('\n', searched); end != std::string::npos) {
-      std::string line = pending.substr(0, end);
-      pending.erase(0, end + 1);
-      return line;
-    }
-    searched = pending.size();
-    std::array<char, 1 << 16> block;
-    const ssize_t n = ::recv(impl_->socket.get(), block.data(), block.size(), 0);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) impl_->gone();
-    pending.append(block.data(), static_cast<size_t>(n));
+    if (const size_t end = impl_->pending.find('\n', searched); end != std::string::npos)
+      return impl_->take_line(end);
+    searched = impl_->pending.size();
+    impl_->receive();
   }
+}
+
+int ChildProcess::descriptor() const { return impl_->socket.get(); }
+
+std::vector<std::string> ChildProcess::read_arrived() {
+  std::vector<std::string> lines;
+  const size_t searched = impl_->pending.size();
+  impl_->receive();
+  for (size_t end = impl_->pending.find('\n', searched); end != std::string::npos;
+       end = impl_->pending.find('\n'))
+    lines.push_back(impl_->take_line(end));
+  return lines;
 }
 
 }  // namespace kvlab

@@ -25,6 +25,11 @@ class ChildProcess {
   std::string read_line();
   void write_line(std::string_view line);
 
+  /// To wait for several children with poll(2): readable when read_arrived() does not wait.
+  int descriptor() const;
+  /// Lines that have arrived, possibly none; waits until something did.  Errors as read_line().
+  std::vector<std::string> read_arrived();
+
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;

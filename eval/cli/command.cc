@@ -75,6 +75,24 @@ void add_threads(CLI::App& command, int& threads) {
       ->check(CLI::Range(1, 4096));
 }
 
+void add_run_options(CLI::App& command, RunOptions& run) {
+  command
+      .add_option("--jobs", run.jobs,
+                  "processes that run cells side by side, each with its share of the cores and a "
+                  "model of its own; times then say little")
+      ->type_name("N")
+      ->capture_default_str();
+  add_threads(command, run.threads);
+}
+
+std::vector<std::string> worker_command(const MethodOptions& methods) {
+  std::vector<std::string> words{"/proc/self/exe", "worker"};
+  for (const std::string& plugin : methods.plugins) {
+    words.insert(words.end(), {"--plugin", plugin});
+  }
+  return words;
+}
+
 void add_json(CLI::App& command, bool& json) {
   command.add_flag("--json", json, "print one JSON document on stdout and nothing else");
 }

@@ -29,6 +29,7 @@ void add_reproduce(CLI::App& app, Invocation& invocation);
 void add_generate(CLI::App& app, Invocation& invocation);
 void add_bench(CLI::App& app, Invocation& invocation);
 void add_selftest(CLI::App& app, Invocation& invocation);
+void add_worker(CLI::App& app, Invocation& invocation);
 
 /// Options that several commands have, with one name and one help text each.
 struct ModelOptions {
@@ -48,6 +49,10 @@ struct MethodOptions {
   Registry registry() const;
 };
 void add_threads(CLI::App& command, int& threads);
+/// --jobs and --threads, of commands that run experiments.
+void add_run_options(CLI::App& command, RunOptions& run);
+/// `kvlab worker` of this very program, with the same plugins.
+std::vector<std::string> worker_command(const MethodOptions& methods);
 void add_json(CLI::App& command, bool& json);
 
 /// JSON where the text starts like it, else the text.  E_FORMAT.

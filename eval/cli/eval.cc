@@ -23,6 +23,7 @@ constexpr const char* kExamples =
     "  kvlab eval configs/quickstart.json\n"
     "  kvlab eval my.json --list                     the cells and their ids, nothing is run\n"
     "  kvlab eval my.json --set tasks.0.samples=4 --set seed=8 --out runs/try\n"
+    "  kvlab eval my.json --jobs 4                   four cells at a time, each in a process\n"
     "  kvlab eval my.json --plugin ./libmine.so --json\n"
     "\n"
     "A config:\n"
@@ -137,11 +138,12 @@ void add_eval(CLI::App& app, Invocation& invocation) {
                    "also run cells in which the method cannot change the score");
   command.add_flag("--allow-mixed", options->run.allow_mixed,
                    "print results of unequal data, models or protocols in one table");
-  add_threads(command, options->run.threads);
+  add_run_options(command, options->run);
   add_json(command, options->json);
   command.callback([options, &invocation] {
     invocation.chosen = [options, &invocation] {
       options->run.argv = invocation.argv;
+      options->run.worker_command = worker_command(options->methods);
       return run_eval(*options);
     };
   });

@@ -13,8 +13,8 @@ constexpr std::array<ExitMeaning, 8> kMeanings = {{
     {kInput, "a config, model, text, method or plugin cannot be used", "all others"},
     {kRefused, "the rules of measurement forbid it",
      "E_METHOD_CANNOT_MATTER E_NONCAUSAL_STORED_READ E_INCOMPARABLE E_BYTES_MISMATCH"},
-    {kResources, "disk, memory or time ran out, or another process is writing there",
-     "E_DISK E_MEMORY E_FULL E_BUSY E_TIME"},
+    {kResources, "disk, memory or time ran out, a worker died, or another process is writing there",
+     "E_DISK E_MEMORY E_FULL E_BUSY E_TIME E_WORKER"},
     {kInternal, "a mistake in kvlab itself", "E_INTERNAL"},
     {kInterrupted, "interrupted; what was finished is kept", "E_INTERRUPTED"},
 }};

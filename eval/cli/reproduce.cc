@@ -74,11 +74,12 @@ void add_reproduce(CLI::App& app, Invocation& invocation) {
   command.add_option("--out", options->out, "run directory of the repetition [DIR-again]")
       ->type_name("DIR");
   options->methods.add_plugins(command);
-  add_threads(command, options->options.threads);
+  add_run_options(command, options->options);
   add_json(command, options->json);
   command.callback([options, &invocation] {
     invocation.chosen = [options, &invocation] {
       options->options.argv = invocation.argv;
+      options->options.worker_command = worker_command(options->methods);
       return run_reproduce(*options);
     };
   });

@@ -3,14 +3,15 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "eval/experiment/cell_runner.h"
 #include "eval/experiment/record.h"
 #include "eval/experiment/run_cell.h"
 #include "eval/experiment/run_directory.h"
+#include "eval/experiment/serve_cells.h"
 #include "eval/experiment/summary.h"
-#include "eval/model.h"
+#include "eval/experiment/workers.h"
 #include "eval/process.h"
 #include "eval/threads.h"
-#include "kernels/cpu_engine.h"
 
 namespace kvlab {
 namespace {
@@ -18,13 +19,6 @@ namespace {
 // Tables of an unfinished run are written again after this many seconds, or twenty times what the
 // last writing took.
 constexpr double kReportEvery = 5, kReportShare = 20;
-
-/// A model with the threads it runs on.
-struct Runnable {
-  std::unique_ptr<Model> model{};
-  std::shared_ptr<Engine> engine{};
-  int threads = 0;
-};
 
 class Runner {
  public:
@@ -36,8 +30,10 @@ class Runner {
         options_(options),
         observer_(observer),
         planner_(registry, catalogue,
-                 {.allow_vacuous = options.allow_vacuous, .digest_models = options.digest_models}) {
-  }
+                 {.allow_vacuous = options.allow_vacuous, .digest_models = options.digest_models}),
+        share_{.asked = options.threads,
+               .pool = std::max(1, thread_count() / options.jobs),
+               .jobs = options.jobs} {}
 
   RunResult run() {
     const double begin = seconds_now();
@@ -89,63 +85,70 @@ class Runner {
   }
 
   void run_missing(double begin) {
+    begin_ = begin;
+    report_at_ = seconds_now() + kReportEvery;
     for (size_t i = 0; i < planned_.size(); ++i) {
       if (!finished_[i]) all_tokens_ += tokens_of(planned_[i]);
     }
-    double report_at = seconds_now() + kReportEvery;
-    for (size_t i = 0; i < planned_.size() && result_.stopped.empty(); ++i) {
-      if (finished_[i]) continue;
-      if (experiment_.max_seconds > 0 && seconds_now() - begin > experiment_.max_seconds) {
-        result_.stopped = "limits.max_seconds of " + Json(experiment_.max_seconds).dump() +
-                          " s is over; run the same command again to go on";
-        break;
-      }
-      run_one(i);
-      if (directory_ && seconds_now() > report_at) report_at = write_reports();
-    }
+    const bool is_whole = options_.jobs > 1 ? run_beside() : run_in_turn();
+    if (!is_whole) result_.stopped = "interrupted; run the same command again to go on";
   }
 
-  void run_one(size_t i) {
-    const PlannedCell& planned = planned_[i];
-    const std::string what = planned.cell->task.name + ", " + planned.cell->title;
-    const double begin = seconds_now();
-    const std::string started = utc_now();
-    const Runnable& runnable = loaded(planned.model);
-    set_thread_count(runnable.threads);
-    std::optional<CellOutcome> outcome =
-        run_cell(planned, {.model = runnable.model.get(),
-                           .registry = &registry_,
-                           .engine = runnable.engine,
-                           .fed = [&](int64_t tokens) { progress(tokens, what); },
-                           .interrupted = observer_.interrupted});
-    if (!outcome) {
-      result_.stopped = "interrupted; run the same command again to go on";
-      return;
+  /// The next cell that is to be run; none when the time is over.
+  const PlannedCell* next() {
+    while (next_ < planned_.size() && finished_[next_]) ++next_;
+    if (next_ == planned_.size()) return nullptr;
+    if (experiment_.max_seconds > 0 && seconds_now() - begin_ > experiment_.max_seconds) {
+      result_.stopped = "limits.max_seconds of " + Json(experiment_.max_seconds).dump() +
+                        " s is over; run the same command again to go on";
+      return nullptr;
     }
-    for (const std::string& warning : outcome->warnings) warn(warning);
-    finished_[i] = FinishedCell{.cell = planned.cell,
-                                .protocol_suffix = planned.work->metric_suffix,
-                                .metrics = planned.work->metrics,
-                                .facts = planned.facts,
-                                .data = planned.work->facts,
-                                .outcome = std::move(*outcome),
-                                .provenance = {{"started", started},
-                                               {"seconds", seconds_now() - begin},
-                                               {"build", describe_build()},
-                                               {"threads", thread_count()}}};
-    if (directory_) directory_->save_cell(planned.cell->id, to_json(*finished_[i]));
+    return &planned_[next_++];
+  }
+
+  /// False: interrupted.
+  bool run_in_turn() {
+    CellRunner runner(registry_, share_);
+    while (const PlannedCell* planned = next()) {
+      const std::string what = planned->cell->task.name + ", " + planned->cell->title;
+      auto cell = runner.run(*planned, {.step = observer_.step,
+                                        .fed = [&](int64_t tokens) { progress(tokens, what); },
+                                        .interrupted = observer_.interrupted});
+      if (!cell) return false;
+      finish(*planned, std::move(*cell));
+    }
+    return true;
+  }
+
+  bool run_beside() {
+    KVLAB_CHECK(!options_.worker_command.empty());
+    return run_in_workers(
+        {.command = options_.worker_command,
+         .count = options_.jobs,
+         .greeting = worker_greeting(experiment_, share_)},
+        {.next = [&] { return next(); },
+         .done = [&](const PlannedCell& planned,
+                     const Json& json) { finish(planned, checked(planned, json)); },
+         .fed = [&](int64_t tokens, const std::string& what) { progress(tokens, what); },
+         .step = observer_.step,
+         .warn = observer_.warn,
+         .interrupted = observer_.interrupted});
+  }
+
+  /// A worker's cell: it read the files of the task for itself.
+  static FinishedCell checked(const PlannedCell& planned, const Json& json) {
+    FinishedCell cell = finished_from(json, *planned.cell);
+    check_comparable(cell.facts, planned.facts, "cell " + planned.cell->id + " as a worker ran it",
+                     "the same cell as it was planned (a file has changed meanwhile)");
+    return cell;
+  }
+
+  void finish(const PlannedCell& planned, FinishedCell cell) {
+    for (const std::string& warning : cell.outcome.warnings) warn(warning);
+    if (directory_) directory_->save_cell(cell.cell->id, to_json(cell));
+    finished_[static_cast<size_t>(&planned - planned_.data())] = std::move(cell);
     ++result_.ran;
-  }
-
-  const Runnable& loaded(const Json& spec) {
-    const std::string key = canonical(spec);
-    const auto found = models_.find(key);
-    if (found != models_.end()) return found->second;
-    step("loading " + spec.value("path", spec.value("builtin", std::string("the model"))));
-    Runnable one{.model = load_model(spec), .threads = options_.threads};
-    if (one.threads == 0) one.threads = useful_threads(pool_, one.model->weight_bytes());
-    one.engine = make_cpu_engine({.threads = one.threads});
-    return models_.emplace(key, std::move(one)).first->second;
+    if (directory_ && seconds_now() > report_at_) report_at_ = write_reports();
   }
 
   FinishedCells cells() const {
@@ -199,8 +202,10 @@ class Runner {
   std::vector<PlannedCell> planned_{};
   std::vector<std::optional<FinishedCell>> finished_{};
   std::optional<RunDirectory> directory_{};
-  std::map<std::string, Runnable> models_{};
-  const int pool_ = thread_count();
+  // By the jobs asked for, not by the cells left: else a run that goes on had other threads.
+  const ThreadShare share_;
+  size_t next_ = 0;  // no cell before it is to be begun
+  double begin_ = 0, report_at_ = 0;
   Json record_{};
   RunResult result_{};
   int64_t done_tokens_ = 0, all_tokens_ = 0;
@@ -217,6 +222,9 @@ FinishedCells RunResult::cells() const {
 RunResult run_experiment(const Experiment& experiment, const Registry& registry,
                          const Catalogue& catalogue, const RunOptions& options,
                          const RunObserver& observer) {
+  KVLAB_REQUIRE(options.jobs >= 1 && options.jobs <= kMostJobs, "E_CONFIG", "--jobs ", options.jobs,
+                " is outside 1..", kMostJobs, "; it is the number of processes that run cells, ",
+                "each with a model of its own");
   return Runner(experiment, registry, catalogue, options, observer).run();
 }
 

@@ -25,9 +25,11 @@ struct RunObserver {
 struct RunOptions {
   std::optional<std::filesystem::path> directory{};  // absent: nothing is kept
   bool allow_vacuous = false, allow_mixed = false;
-  bool digest_models = true;        // needed where results are kept
-  int threads = 0;                  // 0: useful_threads of LibTorch's pool
-  std::vector<std::string> argv{};  // for the record
+  bool digest_models = true;  // needed where results are kept
+  int threads = 0;            // 0: useful_threads of LibTorch's pool, of each process' share
+  int jobs = 1;               // processes that run cells; 1: this one, more: workers
+  std::vector<std::string> worker_command{};  // a program that ends in serve_cells()
+  std::vector<std::string> argv{};            // for the record
 };
 
 struct RunResult {
@@ -38,8 +40,13 @@ struct RunResult {
   FinishedCells cells() const;
 };
 
+/// More processes than any machine has cores are a slip of the finger.
+inline constexpr int kMostJobs = 1024;
+
 /// Runs what is not finished yet.  Everything that can be refused is refused before a weight is
-/// read and before a file is written.  Cells refer to those of `experiment`.
+/// read and before a file is written.  Cells refer to those of `experiment`.  With several jobs
+/// this process plans, keeps and reports; each of them has a share of the threads, and only that
+/// share can make their results differ from one job's.  E_CONFIG: jobs outside 1..kMostJobs.
 RunResult run_experiment(const Experiment& experiment, const Registry& registry,
                          const Catalogue& catalogue, const RunOptions& options,
                          const RunObserver& observer = {});

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
+#include <set>
 
 #include "core/error.h"
 #include "core/schema.h"
@@ -189,6 +190,28 @@ std::string mixed_note(const FinishedCells& cells, bool allow_mixed) {
   return note;
 }
 
+/// Values that cells say of how they were run, ascending.
+std::set<int> provenance(const FinishedCells& cells, const char* name) {
+  std::set<int> values;
+  for (const FinishedCell* cell : cells) values.insert(cell->provenance.value(name, 1));
+  return values;
+}
+
+/// What numbers owe to how cells were run, or nothing.
+std::string circumstances_note(const FinishedCells& cells) {
+  std::string note;
+  if (const int jobs = *provenance(cells, "jobs").rbegin(); jobs > 1)
+    note += "\nCells ran " + std::to_string(jobs) +
+            " at a time: their times are not comparable with those of a run with one job.\n";
+  const std::set<int> threads = provenance(cells, "threads");
+  if (threads.size() > 1)
+    note += "\nCells of this table ran on " + std::to_string(*threads.begin()) + " and " +
+            std::to_string(*threads.rbegin()) +
+            " threads: sums are added in another order, so differences in the last digits say " +
+            "nothing.\n";
+  return note;
+}
+
 }  // namespace
 
 std::string readable_bytes(double bytes) {
@@ -215,7 +238,7 @@ std::string summary_markdown(const std::string& title, const FinishedCells& cell
     const auto& rows = by_question.at(key);
     if (!rows[0]->cell->is_dense) continue;  // not finished: nothing to compare with yet
     text += "\n" + heading_of(*rows[0], catalogue) + table(rows, catalogue).markdown() +
-            tradeoffs(rows, catalogue) + mixed_note(rows, allow_mixed);
+            tradeoffs(rows, catalogue) + mixed_note(rows, allow_mixed) + circumstances_note(rows);
   }
   return text;
 }

@@ -1,6 +1,9 @@
 #include "eval/child_process.h"
 
 #include <gmock/gmock.h>
+#include <poll.h>
+
+#include <array>
 
 #include "tests/support/error.h"
 
@@ -9,6 +12,7 @@ namespace {
 
 using test::error_of;
 using testing::AllOf;
+using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::StartsWith;
 
@@ -28,6 +32,29 @@ TEST(ChildProcess, PassesLinesLongerThanAnyBuffer) {
   child.write_line(line);
   EXPECT_EQ(child.read_line(), line);
   EXPECT_EQ(child.read_line(), "after");
+}
+
+TEST(ChildProcess, GivesWhatHasArrivedAndKeepsTheHalfLine) {
+  ChildProcess child("sh", "/bin/sh",
+                     {"-c", "printf 'one\\ntwo\\nthr'; read -r line; echo ee; echo four"});
+  std::vector<std::string> lines;
+  while (lines.size() < 2) {
+    for (std::string& line : child.read_arrived()) lines.push_back(std::move(line));
+  }
+  EXPECT_THAT(lines, ElementsAre("one", "two"));
+  child.write_line("");
+  EXPECT_EQ(child.read_line(), "three");
+  EXPECT_EQ(child.read_line(), "four");
+  EXPECT_THAT(error_of([&] { child.read_arrived(); }), HasSubstr("ended with status 0"));
+}
+
+TEST(ChildProcess, CanBeWaitedForWithOthers) {
+  ChildProcess quiet("cat", "/bin/cat", {}), loud("cat", "/bin/cat", {});
+  loud.write_line("x");
+  std::array<pollfd, 2> files{{{quiet.descriptor(), POLLIN, 0}, {loud.descriptor(), POLLIN, 0}}};
+  ASSERT_EQ(::poll(files.data(), files.size(), 10000), 1);
+  EXPECT_EQ(files[0].revents, 0);
+  EXPECT_THAT(loud.read_arrived(), ElementsAre("x"));
 }
 
 TEST(ChildProcess, GetsItsArgumentsAsTheyAre) {

@@ -30,3 +30,17 @@ def model_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     transformers.LlamaForCausalLM(config).to(torch.float32).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def loud_model(model_folder, tmp_path_factory) -> Path:
+    """The small model with weights that are finite, but not after a product."""
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path_factory.mktemp("loud")
+    (folder / "config.json").write_text((model_folder / "config.json").read_text())
+    weights = load_file(model_folder / "model.safetensors")
+    weights["lm_head.weight"] = weights["lm_head.weight"].clone()
+    weights["lm_head.weight"][3] = 3e38
+    save_file(weights, folder / "model.safetensors")
+    return folder
