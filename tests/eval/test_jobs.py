@@ -66,6 +66,28 @@ def running(command, *arguments):
         process.communicate()
 
 
+@pytest.fixture(scope="module")
+def large_model(tmp_path_factory) -> Path:
+    """Weights of 4 MiB, which do not fit a core's cache, so all threads are used; long texts."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=8192,
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        max_position_embeddings=1 << 15,
+        initializer_range=0.3,
+    )
+    folder = tmp_path_factory.mktemp("large")
+    transformers.LlamaForCausalLM(config).to(torch.float32).save_pretrained(folder)
+    for name, tokens in (("tokens", 64), ("long", 1 << 15)):
+        (folder / f"{name}.json").write_text(json.dumps([1 + 7 * i % 8191 for i in range(tokens)]))
+    return folder
+
+
 @pytest.mark.examples("quant", "window")
 def test_the_quickstart_gives_what_one_process_gives(kvlab, repository):
     quickstart = repository / "configs" / "quickstart.json"
@@ -159,6 +181,44 @@ def test_no_worker_outlives_its_run(kvlab):
             wait_for(lambda gone=workers: all(map(is_gone, gone)), seconds=5)
 
 
+def test_a_worker_that_cannot_do_anything_dies_with_its_parent(kvlab):
+    """A stopped process reads no input and runs no code; it must not wake up beside a new run."""
+    config = kvlab.config(tasks=LONG)
+    with running(kvlab, config, "--jobs", 2) as process:
+        (worker,) = wait_for(lambda: children(process.pid))
+        wait_for(lambda: ignores(worker, signal.SIGTERM))
+        time.sleep(0.1)
+        os.kill(worker, signal.SIGSTOP)
+        process.kill()
+        process.wait()
+        try:
+            wait_for(lambda: is_gone(worker), seconds=5)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
+
+
+def test_an_interrupt_does_not_wait_for_a_long_pass(kvlab, large_model):
+    """A prefill of 24000 tokens in one pass takes 9 s of a core."""
+    task = {"ppl": "decode", "tokens": str(large_model / "long.json"), "P": 24000, "S": 31}
+    config = kvlab.config(
+        model={"path": str(large_model)}, tasks=[task], matrix={"prefill_chunk": [0]}
+    )
+    with running(kvlab, config, "--jobs", 2) as process:
+        (worker,) = wait_for(lambda: children(process.pid))
+        wait_for(lambda: seconds_of_work(worker) > 1)
+        begin = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        assert time.monotonic() - begin < 3
+    assert process.returncode == 130
+
+
+def seconds_of_work(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) / os.sysconf("SC_CLK_TCK")
+
+
 def test_a_worker_that_is_stopped_by_hand_does_not_stop_the_run(kvlab):
     """Signals that end a program are the parent's to answer."""
     config = kvlab.config(tasks=[TASKS[0] | {"samples": 64}])
@@ -230,27 +290,6 @@ def test_nan_is_the_exit_status_of_one_process(kvlab, loud_model):
     beside = kvlab("eval", config, "--out", "two", "--jobs", 2, expect=1)
     assert "E_NONFINITE: eval: 1 samples met logits" in alone.err
     assert alone.err == beside.err
-
-
-@pytest.fixture(scope="module")
-def large_model(tmp_path_factory) -> Path:
-    """Weights of 4 MiB, which do not fit a core's cache: all threads are used."""
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=8192,
-        hidden_size=64,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=128,
-        initializer_range=0.3,
-    )
-    folder = tmp_path_factory.mktemp("large")
-    transformers.LlamaForCausalLM(config).to(torch.float32).save_pretrained(folder)
-    (folder / "tokens.json").write_text(json.dumps([1 + 7 * i % 8191 for i in range(64)]))
-    return folder
 
 
 @pytest.mark.parametrize("arguments", [(1,), (2,), (3,), (8,), (2, "--threads", 3)])
