@@ -1,8 +1,11 @@
 #include "eval/cli/command.h"
 
+#include <unistd.h>
+
 #include <csignal>
 #include <filesystem>
 #include <iostream>
+#include <sstream>
 
 #include "core/error.h"
 #include "core/plugin.h"
@@ -105,6 +108,19 @@ Json json_or_text(const std::string& text, std::string_view where) {
 
 void print_json(const Json& document) { std::cout << document.dump(2) << "\n"; }
 void print_text(const std::string& text) { std::cout << text; }
+
+void print_summary(const std::string& text) {
+  if (::isatty(STDOUT_FILENO) == 0) {
+    std::cout << text;
+    return;
+  }
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    const bool is_quoted = line.starts_with("> ");
+    std::cout << (is_quoted ? "\x1b[2m" + line + "\x1b[0m" : line) << "\n";
+  }
+}
+
 void print_warning(const std::string& sentence) {
   std::cerr << "kvlab: warning: " << sentence << "\n";
 }

@@ -61,6 +61,8 @@ Json json_or_text(const std::string& text, std::string_view where);
 /// One JSON document, or Markdown: all that a command prints on stdout.
 void print_json(const Json& document);
 void print_text(const std::string& text);
+/// Markdown whose quotations a terminal shows in grey.
+void print_summary(const std::string& text);
 void print_warning(const std::string& sentence);
 
 /// True once the user has asked to stop (SIGINT, SIGTERM); the second time the process ends.

@@ -90,7 +90,7 @@ int finish(const Options& options, const Experiment& experiment, const RunResult
   if (options.json) {
     print_json(result_json(experiment, result));
   } else {
-    print_text(
+    print_summary(
         summary_markdown(experiment.name, result.cells(), catalogue(), options.run.allow_mixed) +
         "\n" + std::to_string(result.ran) + " cells run, " + std::to_string(result.kept) +
         " kept from before; everything is in " + experiment.output.string() + "\n");

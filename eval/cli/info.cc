@@ -1,12 +1,14 @@
 // kvlab info: what this build knows, one method's card, or what a model directory holds.
 
 #include <filesystem>
+#include <set>
 
 #include "core/error.h"
 #include "core/version.h"
 #include "eval/catalogue.h"
 #include "eval/cli/command.h"
 #include "eval/cli/exit_code.h"
+#include "eval/experiment/references.h"
 #include "eval/experiment/summary.h"
 #include "eval/method_card.h"
 #include "eval/model.h"
@@ -20,20 +22,22 @@ constexpr const char* kHelp =
     "Without an argument: the methods, tasks and protocols of this build.\n"
     "With a method (name, a+b, or JSON): its card. Parameters with defaults and ranges, what it\n"
     "promises, and the bytes per token it really takes in caches of well-known shapes.\n"
-    "With a model directory: its shape and what a dense cache takes.\n";
+    "With a model directory: its shape and what a dense cache takes.\n"
+    "With --references: numbers that others have published, of all methods or of the one named.\n";
 constexpr const char* kExamples =
     "Examples:\n"
     "  kvlab info\n"
     "  kvlab info quant\n"
     "  kvlab info '{\"name\": \"quant\", \"params\": {\"bits\": 2}}' --json\n"
     "  kvlab info window+quant --tokens 32768\n"
-    "  kvlab info path/to/model\n";
+    "  kvlab info path/to/model\n"
+    "  kvlab info dense --references\n";
 
 struct Options {
   std::string what{};
   MethodOptions methods{};
   int64_t tokens = 4096;
-  bool json = false;
+  bool references = false, json = false;
 };
 
 Json overview(const Registry& registry) {
@@ -156,7 +160,33 @@ std::string model_text(const Json& model) {
   return text + "\n";
 }
 
+/// Of one method, or of all.  E_UNKNOWN.
+std::vector<const Reference*> references_of(const std::string& method) {
+  std::vector<const Reference*> found;
+  std::set<std::string> known;
+  for (const Reference& row : references().rows()) {
+    known.insert(row.method);
+    if (method.empty() || row.method == method) found.push_back(&row);
+  }
+  KVLAB_REQUIRE(!found.empty(), "E_UNKNOWN", "info: no published number of `", method, "`",
+                suggestion(method, std::vector<std::string>(known.begin(), known.end())));
+  return found;
+}
+
+int print_references(const Options& options) {
+  const std::vector<const Reference*> found = references_of(options.what);
+  Json rows = Json::array();
+  for (const Reference* row : found) rows.push_back(to_json(*row));
+  if (options.json) {
+    print_json({{"references", std::move(rows)}});
+  } else {
+    print_text(std::string(kReportedElsewhere) + "\n\n" + references_markdown(found));
+  }
+  return kDone;
+}
+
 int run_info(const Options& options) {
+  if (options.references) return print_references(options);
   const Registry registry = options.methods.registry();
   Json document;
   std::string (*text)(const Json&) = nullptr;
@@ -193,6 +223,8 @@ void add_info(CLI::App& app, Invocation& invocation) {
       ->type_name("N")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
+  command.add_flag("--references", options->references,
+                   "numbers that others have published, not comparable with ours");
   options->methods.add_plugins(command);
   add_json(command, options->json);
   command.callback(

@@ -149,7 +149,7 @@ int run_ppl(const Options& options) {
   if (options.json) {
     print_json(document(cell, dense, options));
   } else {
-    print_text(summary_markdown("Perplexity", result.cells(), catalogue(), false));
+    print_summary(summary_markdown("Perplexity", result.cells(), catalogue(), false));
     if (options.per_token) print_text(Json(per_token(cell.outcome)).dump() + "\n");
   }
   KVLAB_REQUIRE(result.nan_samples == 0, "E_NONFINITE", "ppl: ", result.nan_samples,

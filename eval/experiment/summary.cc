@@ -5,9 +5,11 @@
 #include <cmath>
 #include <cstdio>
 #include <set>
+#include <sstream>
 
 #include "core/error.h"
 #include "core/schema.h"
+#include "eval/experiment/references.h"
 #include "eval/pareto.h"
 #include "eval/text_table.h"
 
@@ -212,6 +214,26 @@ std::string circumstances_note(const FinishedCells& cells) {
   return note;
 }
 
+/// Published numbers of the same kind of task, a few, or nothing.  A quotation: Markdown prints it
+/// in grey.
+std::string reported_elsewhere(const FinishedCells& cells) {
+  constexpr size_t kMost = 6;
+  std::set<std::string> methods;
+  for (const FinishedCell* cell : cells)
+    for (const MethodSpec& spec : cell->cell->method) methods.insert(spec.name);
+  auto rows = references().concerning(cells[0]->cell->task.name, methods);
+  if (rows.empty()) return {};
+  const size_t left_out = rows.size() - std::min(rows.size(), kMost);
+  rows.resize(rows.size() - left_out);
+  std::string text = std::string(kReportedElsewhere) + "\n\n" + references_markdown(rows);
+  if (left_out > 0) text += "\n" + std::to_string(left_out) + " more: `kvlab info --references`\n";
+  std::string quotation = "\n";
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);)
+    quotation += line.empty() ? ">\n" : "> " + line + "\n";
+  return quotation;
+}
+
 }  // namespace
 
 std::string readable_bytes(double bytes) {
@@ -238,7 +260,8 @@ std::string summary_markdown(const std::string& title, const FinishedCells& cell
     const auto& rows = by_question.at(key);
     if (!rows[0]->cell->is_dense) continue;  // not finished: nothing to compare with yet
     text += "\n" + heading_of(*rows[0], catalogue) + table(rows, catalogue).markdown() +
-            tradeoffs(rows, catalogue) + mixed_note(rows, allow_mixed) + circumstances_note(rows);
+            tradeoffs(rows, catalogue) + mixed_note(rows, allow_mixed) + circumstances_note(rows) +
+            reported_elsewhere(rows);
   }
   return text;
 }

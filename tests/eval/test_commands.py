@@ -1,5 +1,6 @@
 """What each command prints, as people and scripts read it."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -137,6 +138,52 @@ def test_summaries_show_dense_first(kvlab):
     assert rows == ["method", "dense", "quant", "window"]
     assert "cr" in out
     assert "decode tok/s" in out
+
+
+def test_published_numbers_are_listed_with_their_sources(kvlab):
+    rows = kvlab("info", "--references", "--json").json["references"]
+    assert len(rows) > 300
+    ruler = [row for row in rows if row["source"] == "RULER README"]
+    assert [row["value"] for row in ruler] == [95.5, 93.8, 91.6, 87.4, 84.7, 77.0]
+    text = kvlab("info", "--references").out
+    assert text.startswith("Reported elsewhere, other models and settings: not comparable.")
+    dense = kvlab("info", "dense", "--references", "--json").json["references"]
+    assert {row["method"] for row in dense} == {"dense"}
+    assert "`dense`" in kvlab.refused("E_UNKNOWN", 3, "info", "dence", "--references")
+
+
+def test_published_numbers_stand_under_tables_of_their_kind(kvlab):
+    tokens = kvlab.folder / "tokens.json"
+    tokens.write_text(json.dumps([0] + [1 + i % 31 for i in range(63)]))
+    ppl = {"ppl": "decode", "tokens": "tokens.json", "P": 32, "S": 31}
+    config = kvlab.config(
+        tasks=[{"builtin": "mqar", "pairs": 8, "context": 128, "samples": 2}, ppl]
+    )
+    recall, perplexity = kvlab("eval", config).out.split("## ppl")
+    assert "Reported elsewhere" not in recall
+    _, _, quoted = perplexity.partition("> Reported elsewhere")
+    lines = [line for line in quoted.splitlines() if line.startswith("> | dense")]
+    assert len(lines) == 6
+    assert "19.44" in lines[0]
+    assert "> " in quoted
+    assert "more: `kvlab info --references`" in quoted
+
+
+def test_a_terminal_shows_published_numbers_in_grey(kvlab):
+    (kvlab.folder / "tokens.json").write_text(json.dumps([1 + i % 31 for i in range(64)]))
+    config = kvlab.config(tasks=[{"ppl": "decode", "tokens": "tokens.json", "P": 32, "S": 31}])
+    reader, writer = pty.openpty()
+    process = subprocess.Popen([kvlab.path, "eval", config], stdout=writer, cwd=kvlab.folder)
+    os.close(writer)
+    shown = b""
+    with contextlib.suppress(OSError):  # nobody holds the other end any more
+        while block := os.read(reader, 1 << 16):
+            shown += block
+    os.close(reader)
+    assert process.wait() == 0
+    lines = shown.decode().splitlines()
+    assert any(line.startswith("\x1b[2m> | dense") and line.endswith("\x1b[0m") for line in lines)
+    assert any(line.startswith("| dense") for line in lines)
 
 
 def test_compare_is_a_gate(kvlab):
