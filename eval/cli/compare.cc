@@ -17,7 +17,7 @@ constexpr const char* kHelp =
     "intervals.  A metric is worse (better) when it moved by more than its tolerance and the "
     "paired\n"
     "test, corrected for all comparisons made (Holm), says p < 0.05.  Exit status 1: something is\n"
-    "worse.  Times are shown when named and never judged.\n";
+    "worse, or a cell of A is missing in B.  Times are shown when named and never judged.\n";
 constexpr const char* kExamples =
     "Examples:\n"
     "  kvlab compare runs/main runs/branch\n"
@@ -29,7 +29,7 @@ struct Options {
   std::string a{}, b{};
   std::vector<std::string> methods{}, tolerances{};
   CompareOptions compare{};
-  bool json = false;
+  bool allow_missing = false, json = false;
 };
 
 double number_of(const std::string& text, const std::string& given) {
@@ -68,7 +68,8 @@ int run_compare(Options options) {
   KVLAB_REQUIRE(comparison.nan_samples == 0, "E_NONFINITE", "compare: ", comparison.nan_samples,
                 " samples met logits that are not finite and are in no mean; samples.jsonl names ",
                 "them");
-  return comparison.is_worse() ? kNegative : kDone;
+  const bool is_whole = comparison.missing.empty() || options.allow_missing;
+  return comparison.is_worse() || !is_whole ? kNegative : kDone;
 }
 
 }  // namespace
@@ -94,6 +95,8 @@ void add_compare(CLI::App& app, Invocation& invocation) {
       ->allow_extra_args(false);
   command.add_flag("--allow-mixed", options->compare.allow_mixed,
                    "also compare results of unequal data, models or protocols");
+  command.add_flag("--allow-missing", options->allow_missing,
+                   "cells of A that B lacks are listed and no failure");
   add_json(command, options->json);
   command.callback(
       [options, &invocation] { invocation.chosen = [options] { return run_compare(*options); }; });

@@ -74,6 +74,9 @@ void add_reproduce(CLI::App& app, Invocation& invocation) {
   command.add_option("--out", options->out, "run directory of the repetition [DIR-again]")
       ->type_name("DIR");
   options->methods.add_plugins(command);
+  command.add_flag(
+      "--allow-vacuous", options->options.allow_vacuous,
+      "for a run made with it: also cells in which the method cannot change the score");
   add_run_options(command, options->options);
   add_json(command, options->json);
   command.callback([options, &invocation] {

@@ -71,6 +71,10 @@ void keep_method(StoredCells& cells, const std::string& title, const std::filesy
   std::erase_if(cells, [&](const auto& cell) { return cell->cell.title != title; });
 }
 
+std::string name_of(const StoredCell& cell) {
+  return cell.cell.title + " on " + cell.cell.task.name;
+}
+
 void check_pair(const StoredCell& a, const StoredCell& b, bool allow_mixed) {
   if (!allow_mixed) {
     check_comparable(a.finished.facts, b.finished.facts, a.cell.title + " of the first run",
@@ -151,21 +155,21 @@ RunComparison compare_runs(const std::filesystem::path& a, const std::filesystem
   for (const auto& cell : left) reference[key(*cell)] = cell.get();
 
   RunComparison comparison;
-  const auto leave = [&](const std::filesystem::path& run, const StoredCell& cell) {
-    comparison.unpaired.push_back(run.string() + ": " + cell.cell.title + " on " +
-                                  cell.cell.task.name);
-  };
   for (const auto& cell : right) {
     const auto found = reference.find(key(*cell));
     if (found == reference.end()) {
-      leave(b, *cell);
+      comparison.added.push_back(name_of(*cell));
       continue;
     }
     const StoredCell& base = *found->second;
     check_pair(base, *cell, options.allow_mixed);
     comparison.nan_samples +=
         base.finished.outcome.nan_samples() + cell->finished.outcome.nan_samples();
-    for (const Metric* metric : metrics_of(*cell, options, catalogue)) {
+    const std::vector<const Metric*> metrics = metrics_of(*cell, options, catalogue);
+    for (const Metric* metric : metrics_of(base, options, catalogue))
+      if (std::ranges::find(metrics, metric) == metrics.end())
+        comparison.missing.push_back(name_of(base) + ": " + metric->name);
+    for (const Metric* metric : metrics) {
       KVLAB_REQUIRE(!is_difference(*metric, cell->finished.outcome), "E_CONFIG",
                     "compare: ", metric->name, " says nothing about these samples by themselves; ",
                     "name what it is made of, such as nll");
@@ -185,7 +189,7 @@ RunComparison compare_runs(const std::filesystem::path& a, const std::filesystem
     }
     reference.erase(found);
   }
-  for (const auto& [name, cell] : reference) leave(a, *cell);
+  for (const auto& [key_of_cell, cell] : reference) comparison.missing.push_back(name_of(*cell));
   KVLAB_REQUIRE(!comparison.lines.empty(), "E_INCOMPARABLE", "compare: ", a.string(), " and ",
                 b.string(), " have no question and method in common; name two methods to compare ",
                 "one with the other");
@@ -211,7 +215,8 @@ std::string comparison_markdown(const RunComparison& comparison) {
     }
     text += table.markdown() + "\n";
   }
-  for (const std::string& one : comparison.unpaired) text += "In one run alone: " + one + "\n";
+  for (const std::string& one : comparison.added) text += "In B alone: " + one + "\n";
+  for (const std::string& one : comparison.missing) text += "**Missing in B**: " + one + "\n";
   return text;
 }
 
@@ -239,7 +244,8 @@ Json to_json(const RunComparison& comparison) {
   return {{"worse", comparison.is_worse()},
           {"nan_samples", comparison.nan_samples},
           {"comparisons", std::move(lines)},
-          {"unpaired", comparison.unpaired}};
+          {"missing", comparison.missing},
+          {"added", comparison.added}};
 }
 
 }  // namespace kvlab

@@ -40,9 +40,10 @@ Reference reference_from(const Json& row, size_t table) {
   for (const auto& [key, value] : row.items())
     require(is_known(key), row, "unknown key `", key, "`");
   for (const auto& [key, member] : kTexts) {
-    const bool is_text = row.contains(key) && row[key].is_string();
-    require(is_text && row[key] != "", row, "lacks the text `", key, "`");
-    reference.*member = row[key];
+    const auto given = row.find(key);
+    const bool is_text = given != row.end() && given->is_string();
+    if (is_text) reference.*member = *given;
+    require(!(reference.*member).empty(), row, "lacks the text `", key, "`");
   }
   require(row.contains("value") && row["value"].is_number(), row, "lacks the number `value`");
   reference.value = row["value"];
@@ -115,11 +116,12 @@ const References& references() {
 std::string references_markdown(const std::vector<const Reference*>& rows) {
   TextTable table({"method", "value", "benchmark, metric", "model, setting", "source"});
   for (const Reference* row : rows) {
-    const std::string bits = row->bits ? ", " + Json(*row->bits).dump() + " bits" : "";
-    const std::string cr = row->cr ? ", cr " + Json(*row->cr).dump() : "";
-    const std::string unit = row->unit == "1" ? "" : " " + row->unit;
-    table.add({row->method, Json(row->value).dump() + unit, row->benchmark + ", " + row->metric,
-               row->model + ", " + row->setting + bits + cr, row->source});
+    std::string setting = row->model + ", " + row->setting;
+    if (row->bits) setting.append(", ").append(Json(*row->bits).dump()).append(" bits");
+    if (row->cr) setting.append(", cr ").append(Json(*row->cr).dump());
+    std::string value = Json(row->value).dump();
+    if (row->unit != "1") value.append(" ").append(row->unit);
+    table.add({row->method, value, row->benchmark + ", " + row->metric, setting, row->source});
   }
   return table.markdown();
 }

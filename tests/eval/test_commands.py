@@ -206,6 +206,42 @@ def test_compare_is_a_gate(kvlab):
     kvlab.refused("E_FILE", 3, "compare", kvlab.folder, kvlab.folder)
 
 
+def test_compare_fails_when_cells_have_vanished(kvlab):
+    config = kvlab.config(methods=["quant"])
+    kvlab("eval", config, "--out", "whole")
+    kvlab("eval", config, "--out", "part", "--set", "methods=[]")
+    text = kvlab("compare", "whole", "part", expect=1).out
+    assert "**Missing in B**: quant on mqar" in text
+    document = kvlab("compare", "whole", "part", "--json", expect=1).json
+    assert (document["worse"], document["missing"]) == (False, ["quant on mqar"])
+    kvlab("compare", "whole", "part", "--allow-missing")
+    more = kvlab("compare", "part", "whole", "--json").json
+    assert (more["missing"], more["added"]) == ([], ["quant on mqar"])
+
+
+def test_a_vacuous_run_is_reproduced_as_it_was_made(kvlab):
+    (kvlab.folder / "tokens.json").write_text(json.dumps([1 + i % 31 for i in range(64)]))
+    task = {"ppl": "disjoint", "tokens": "tokens.json", "Lw": 64}
+    config = kvlab.config(tasks=[task], methods=["quant"])
+    kvlab.refused("E_METHOD_CANNOT_MATTER", 4, "eval", config)
+    kvlab("eval", config, "--allow-vacuous")
+    kvlab.refused("E_METHOD_CANNOT_MATTER", 4, "reproduce", "config")
+    again = kvlab("reproduce", "config", "--allow-vacuous", "--jobs", 2, "--json").json
+    assert again["reproduced"] is True
+    assert again["equal"] > 5
+
+
+def test_list_prints_the_cells_that_would_run(kvlab):
+    config = kvlab.config(methods=["quant"])
+    cells = kvlab("eval", config, "--list", "--json").json["cells"]
+    table = kvlab("eval", config, "--list").out
+    assert not (kvlab.folder / "config").exists()
+    kvlab("eval", config)
+    files = {path.stem for path in (kvlab.folder / "config" / "cells").iterdir()}
+    assert {cell["id"] for cell in cells} == files
+    assert all(f"| {cell['id']} |" in table for cell in cells)
+
+
 def test_a_run_is_reproduced_from_its_record(kvlab):
     (kvlab.folder / "texts").mkdir()
     tokens = kvlab.folder / "texts" / "ids.txt"

@@ -75,7 +75,8 @@ TEST_F(Compare, ARunEqualsItself) {
   EXPECT_FALSE(same.is_worse());
   EXPECT_THAT(same.lines, SizeIs(2 * 3)) << "acc, nll and cr of two methods";
   for (const MetricComparison& line : same.lines) EXPECT_EQ(line.estimate.delta, 0) << line.metric;
-  EXPECT_THAT(same.unpaired, IsEmpty());
+  EXPECT_THAT(same.missing, IsEmpty());
+  EXPECT_THAT(same.added, IsEmpty());
 }
 
 TEST_F(Compare, ALossIsALossWhenItIsNoAccident) {
