@@ -7,7 +7,8 @@ namespace {
 
 constexpr std::array<ExitMeaning, 8> kMeanings = {{
     {kDone, "done", ""},
-    {kNegative, "done, and the answer is no: NaN met, a self-test failed, a run is worse or lacks a cell",
+    {kNegative,
+     "done, and the answer is no: NaN met, a self-test failed, a run is worse or lacks a cell",
      "E_NONFINITE"},
     {kUsage, "not a command line of kvlab", "E_USAGE"},
     {kInput, "a config, model, text, method or plugin cannot be used", "all others"},

@@ -43,7 +43,7 @@ struct RunComparison {
   /// "quant(bits=4) on mqar", or ": nll" after it: cells and metrics of A that B lacks, and cells
   /// that B has alone.  What vanished cannot be judged, so a gate must not pass because of it.
   std::vector<std::string> missing{}, added{};
-  int64_t nan_samples = 0;              // of the pairs, in both runs: they are in no estimate
+  int64_t nan_samples = 0;  // of the pairs, in both runs: they are in no estimate
   bool is_worse() const;
 };
 
