@@ -47,3 +47,17 @@ if(KVLAB_PYTHON)
   set(PYBIND11_FINDPYTHON ON)
   find_package(pybind11 3.1 REQUIRED)
 endif()
+
+# Plotly.js, which draws the plots of report.html, lies in the Python package of that name.
+execute_process(
+  COMMAND ${Python_EXECUTABLE} -c
+          "import importlib.metadata as m; d = m.distribution('plotly'); print(d.locate_file('plotly/package_data/plotly.min.js')); print(next(d.locate_file(f) for f in d.files if f.name == 'LICENSE.txt'))"
+  OUTPUT_VARIABLE kvlab_plotly OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+string(REPLACE "\n" ";" kvlab_plotly "${kvlab_plotly}")
+list(GET kvlab_plotly 0 KVLAB_PLOTLY_JS)
+list(GET kvlab_plotly 1 KVLAB_PLOTLY_LICENCE)
+foreach(file ${KVLAB_PLOTLY_JS} ${KVLAB_PLOTLY_LICENCE})
+  if(NOT EXISTS ${file})
+    message(FATAL_ERROR "the Python package plotly has no ${file}: run ./run --setup")
+  endif()
+endforeach()

@@ -19,8 +19,9 @@ std::string padded(const std::string& text, size_t to, bool left) {
   return left ? text + gap : gap + text;
 }
 
-/// Numbers, with a sign or unit perhaps, or none where there is nothing to say.
-bool looks_like_a_number(const std::string& text) {
+/// Numbers, with a sign or unit perhaps, bold perhaps, or none where there is nothing to say.
+bool looks_like_a_number(std::string_view text) {
+  if (text.starts_with("**")) text = text.substr(2, text.size() - 4);
   constexpr std::array<std::string_view, 3> kOthers = {"", "–", "none"};
   const bool is_other = std::find(kOthers.begin(), kOthers.end(), text) != kOthers.end();
   return is_other || text.starts_with("≤") || text.find_first_of("0123456789") <= 1;

@@ -27,8 +27,8 @@ def evaluate(
     config: the experiment (eval/README.md has its keys), or the path of its file; files it names
         are looked up from the folder of that file, else from the working folder.
     overrides: values to replace, {"tasks.0.samples": 8}.
-    run_directory: where record.json, results.jsonl, samples.jsonl, summary.md and finished cells
-        are kept, and where a run goes on that was stopped; None: nothing is written.
+    run_directory: where record.json, results.jsonl, samples.jsonl, summary.md, report.html and
+        finished cells are kept, and where a run goes on that was stopped; None: nothing is written.
     threads: 0 for as many as help.
     allow_vacuous, allow_mixed: as the options of `kvlab eval`.
     progress: called with tokens fed, tokens in all, and what is running.

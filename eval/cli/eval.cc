@@ -16,8 +16,10 @@ namespace {
 constexpr const char* kHelp =
     "Runs the experiment of a JSON config: every method on every task, dense first.\n"
     "\n"
-    "Results go to a run directory (record.json, results.jsonl, samples.jsonl, summary.md); the\n"
-    "summary is printed.  Finished cells are kept: the same command goes on where a run stopped.\n";
+    "Results go to a run directory (record.json, results.jsonl, samples.jsonl, summary.md,\n"
+    "report.html); the summary is printed.  Finished cells are kept: the same command goes on "
+    "where\n"
+    "a run stopped.\n";
 constexpr const char* kExamples =
     "Examples:\n"
     "  kvlab eval configs/quickstart.json\n"

@@ -88,6 +88,24 @@ Json start_record(const Experiment& experiment, const std::vector<PlannedCell>& 
   return record;
 }
 
+void record_observed(Json& record, const FinishedCells& cells) {
+  Json kernels = Json::object(), dtypes = Json::object(), warnings = Json::array();
+  int64_t nan_samples = 0;
+  for (const FinishedCell* cell : cells) {
+    const Json observed = to_json(CellOutcome{.kernels = cell->outcome.kernels});
+    kernels[cell->cell->id] = {{"method", cell->cell->title}, {"kernels", observed.at("kernels")}};
+    dtypes[cell->cell->id] = cell->outcome.dtype;
+    nan_samples += cell->outcome.nan_samples();
+    for (const std::string& warning : cell->outcome.warnings) {
+      warnings.push_back(cell->cell->id + ": " + warning);
+    }
+  }
+  record["kernels"] = std::move(kernels);
+  record["dtypes"]["cache_and_activations"] = std::move(dtypes);
+  record["warnings"] = std::move(warnings);
+  record["nan_samples"] = nan_samples;
+}
+
 void end_record(Json& record, const RunResult& result, double seconds) {
   Json& session = record["sessions"].back();
   session["finished"] = utc_now();
@@ -97,19 +115,7 @@ void end_record(Json& record, const RunResult& result, double seconds) {
   session["cells_missing"] = result.missing;
   session["stopped"] = result.stopped;
   session["peak_rss_bytes"] = peak_resident_bytes();
-  Json kernels = Json::object(), dtypes = Json::object(), warnings = Json::array();
-  for (const FinishedCell& cell : result.finished) {
-    const Json observed = to_json(cell.outcome);
-    kernels[cell.cell->id] = {{"method", cell.cell->title}, {"kernels", observed.at("kernels")}};
-    dtypes[cell.cell->id] = cell.outcome.dtype;
-    for (const std::string& warning : cell.outcome.warnings) {
-      warnings.push_back(cell.cell->id + ": " + warning);
-    }
-  }
-  record["kernels"] = std::move(kernels);
-  record["dtypes"]["cache_and_activations"] = std::move(dtypes);
-  record["warnings"] = std::move(warnings);
-  record["nan_samples"] = result.nan_samples;
+  record_observed(record, result.cells());
 }
 
 }  // namespace kvlab

@@ -9,6 +9,8 @@ namespace kvlab {
 /// session in the same directory, whose sessions are kept.
 Json start_record(const Experiment& experiment, const std::vector<PlannedCell>& cells,
                   Planner& planner, const RunOptions& options, const std::optional<Json>& previous);
+/// Adds what these cells showed: kernels, dtypes, warnings, NaN.
+void record_observed(Json& record, const FinishedCells& cells);
 /// Adds what is known at the end of a session.
 void end_record(Json& record, const RunResult& result, double seconds);
 

@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <cstdio>
 #include <map>
+#include <sstream>
 
 #include "core/error.h"
+#include "core/files.h"
+#include "eval/experiment/best.h"
 #include "eval/nll.h"
 
 namespace kvlab {
@@ -14,6 +17,13 @@ constexpr size_t kMostShown = 64;  // tokens of a prediction in samples.jsonl
 
 std::string printed_name(const Metric& metric, const FinishedCell& cell) {
   return metric.in_name ? metric.name + cell.protocol_suffix : metric.name;
+}
+
+const Metric& printed_metric(const std::string& printed, const FinishedCell& cell,
+                             const Catalogue& catalogue) {
+  const auto found = catalogue.metrics().find(printed);
+  if (found != catalogue.metrics().end()) return found->second;
+  return catalogue.metric(printed.substr(0, printed.size() - cell.protocol_suffix.size()));
 }
 
 Json pair_json(const Interval& interval) { return {interval.low, interval.high}; }
@@ -203,23 +213,54 @@ std::vector<Json> sample_lines(const FinishedCell& cell, const FinishedCell& den
   return lines;
 }
 
+namespace {
+
+/// Lines of one metric about cells of one question.
+struct Family {
+  const Metric* metric = nullptr;
+  std::vector<Json*> lines{};
+  FinishedCells cells{};
+};
+
+void correct_p(const Family& family) {
+  std::vector<Json*> tested;
+  std::vector<double> p;
+  for (Json* line : family.lines) {
+    if (!line->contains("p")) continue;
+    tested.push_back(line);
+    p.push_back(line->at("p"));
+  }
+  const std::vector<double> corrected = holm(p);
+  for (size_t i = 0; i < tested.size(); ++i) (*tested[i])["p_holm"] = corrected[i];
+}
+
+void mark_best(const Family& family) {
+  std::vector<double> values;
+  for (const Json* line : family.lines) values.push_back(line->at("value"));
+  const auto best = distinctly_best(family.cells, *family.metric, values);
+  if (best) (*family.lines[*best])["best"] = true;
+}
+
+}  // namespace
+
 std::vector<Json> all_result_lines(const Experiment& experiment, const FinishedCells& cells,
                                    const Catalogue& catalogue) {
   std::vector<Json> lines = all_lines(experiment, cells, catalogue, result_lines);
-  std::map<std::string, std::string> question;  // of a cell's id
+  std::map<std::string, std::pair<const FinishedCell*, std::string>> asked;  // by a cell's id
   for (const FinishedCell* cell : cells)
-    question[cell->cell->id] = question_of(describe(*cell->cell));
-  std::map<std::string, std::vector<Json*>> families;
-  for (Json& line : lines)
-    if (line.contains("p")) {
-      const std::string& asked = question.at(line.at("run").get<std::string>());
-      families[asked + line.at("metric").get<std::string>()].push_back(&line);
-    }
+    asked[cell->cell->id] = {cell, question_of(describe(*cell->cell))};
+  std::map<std::string, Family> families;
+  for (Json& line : lines) {
+    const auto& [cell, question] = asked.at(line.at("run").get<std::string>());
+    const std::string printed = line.at("metric");
+    Family& family = families[question + printed];
+    family.metric = &printed_metric(printed, *cell, catalogue);
+    family.lines.push_back(&line);
+    family.cells.push_back(cell);
+  }
   for (const auto& [name, family] : families) {
-    std::vector<double> p;
-    for (const Json* line : family) p.push_back(line->at("p"));
-    const std::vector<double> corrected = holm(p);
-    for (size_t i = 0; i < family.size(); ++i) (*family[i])["p_holm"] = corrected[i];
+    correct_p(family);
+    mark_best(family);
   }
   return lines;
 }
@@ -233,6 +274,14 @@ std::string json_lines(const std::vector<Json>& lines) {
   std::string text;
   for (const Json& line : lines) text += line.dump() + "\n";
   return text;
+}
+
+std::vector<Json> read_json_lines(const std::filesystem::path& path) {
+  std::istringstream text(read_file(path, int64_t{1} << 32));
+  std::vector<Json> lines;
+  for (std::string line; std::getline(text, line);)
+    lines.push_back(parse_json(line, path.string() + " line " + std::to_string(lines.size() + 1)));
+  return lines;
 }
 
 namespace {

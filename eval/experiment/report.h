@@ -1,6 +1,7 @@
 #pragma once
 // What is written and printed about finished cells.  Derived: the same cells give the same text.
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -36,14 +37,16 @@ std::vector<Json> sample_lines(const FinishedCell& cell, const FinishedCell& den
                                const Catalogue& catalogue);
 
 /// Lines of all cells whose dense cell is there.  Among results, "p_holm" is "p" corrected for the
-/// methods that answer one question by one metric.
+/// methods that answer one question by one metric, and "best": true stands where a method is better
+/// than all others and its paired interval against the next best excludes 0.
 std::vector<Json> all_result_lines(const Experiment& experiment, const FinishedCells& cells,
                                    const Catalogue& catalogue);
 std::vector<Json> all_sample_lines(const Experiment& experiment, const FinishedCells& cells,
                                    const Catalogue& catalogue);
 
-/// Lines of a JSON Lines file.
+/// Lines of a JSON Lines file, and back.  E_FILE, E_FORMAT.
 std::string json_lines(const std::vector<Json>& lines);
+std::vector<Json> read_json_lines(const std::filesystem::path& path);
 /// Result lines as a table (RFC 4180): fixed columns, numbers in full precision.
 std::string csv(const std::vector<Json>& result_lines);
 

@@ -4,7 +4,9 @@
 
 #include "core/error.h"
 #include "eval/experiment/cell_runner.h"
+#include "eval/experiment/page_data.h"
 #include "eval/experiment/record.h"
+#include "eval/experiment/report_page.h"
 #include "eval/experiment/run_cell.h"
 #include "eval/experiment/run_directory.h"
 #include "eval/experiment/serve_cells.h"
@@ -46,11 +48,11 @@ class Runner {
       write("record.json", record_.dump(2) + "\n");
     }
     run_missing(begin);
-    if (directory_) write_reports();
     collect();
     if (directory_) {
       end_record(record_, result_, seconds_now() - begin);
       write("record.json", record_.dump(2) + "\n");
+      write_reports(result_.cells());
     }
     return std::move(result_);
   }
@@ -148,7 +150,7 @@ class Runner {
     if (directory_) directory_->save_cell(cell.cell->id, to_json(cell));
     finished_[static_cast<size_t>(&planned - planned_.data())] = std::move(cell);
     ++result_.ran;
-    if (directory_ && seconds_now() > report_at_) report_at_ = write_reports();
+    if (directory_ && seconds_now() > report_at_) report_at_ = write_reports(cells());
   }
 
   FinishedCells cells() const {
@@ -169,14 +171,18 @@ class Runner {
   }
 
   /// Returns when to write them again.
-  double write_reports() {
+  double write_reports(const FinishedCells& cells) {
     const double begin = seconds_now();
-    const std::vector<Json> results = all_result_lines(experiment_, cells(), catalogue_);
-    write("results.jsonl", json_lines(results));
-    write("summary.csv", csv(results));
-    write("samples.jsonl", json_lines(all_sample_lines(experiment_, cells(), catalogue_)));
+    PageSource page{.results = all_result_lines(experiment_, cells, catalogue_),
+                    .samples = all_sample_lines(experiment_, cells, catalogue_),
+                    .record = record_};
+    record_observed(page.record, cells);
+    write("results.jsonl", json_lines(page.results));
+    write("summary.csv", csv(page.results));
+    write("samples.jsonl", json_lines(page.samples));
     write("summary.md",
-          summary_markdown(experiment_.name, cells(), catalogue_, options_.allow_mixed));
+          summary_markdown(experiment_.name, cells, catalogue_, options_.allow_mixed));
+    write("report.html", report_page(page_data(page, catalogue_)));
     const double end = seconds_now();
     return end + std::max(kReportEvery, kReportShare * (end - begin));
   }

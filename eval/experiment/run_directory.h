@@ -7,6 +7,7 @@
 //   samples.jsonl     one line per cell and sample
 //   summary.csv       results.jsonl as a table of fixed columns
 //   summary.md        a table per question, dense first
+//   report.html       tables, plots and the record as one page
 //   lock              held while somebody writes
 //
 // cells/ is the truth: a cell is there whole or not at all, and everything else is written again

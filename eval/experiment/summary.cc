@@ -4,11 +4,13 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
+#include <limits>
 #include <set>
 #include <sstream>
 
 #include "core/error.h"
 #include "core/schema.h"
+#include "eval/experiment/best.h"
 #include "eval/experiment/references.h"
 #include "eval/pareto.h"
 #include "eval/text_table.h"
@@ -30,21 +32,28 @@ std::string signed_digits(double value) { return (value >= 0 ? "+" : "") + digit
 std::string delta_text(const Estimate& estimate) {
   if (!estimate.delta) return "–";
   std::string text = signed_digits(*estimate.delta);
-  if (estimate.delta_interval && estimate.delta_interval->se > 0) {
-    text += " [" + signed_digits(estimate.delta_interval->low) + ", " +
-            signed_digits(estimate.delta_interval->high) + "]";
+  if (estimate.delta_interval) {
+    const auto& [low, high, se] = *estimate.delta_interval;
+    if (low != 0 || high != 0) text += " [" + signed_digits(low) + ", " + signed_digits(high) + "]";
   }
   return text;
 }
 
-namespace {
+std::string value_text(const Estimate& estimate, std::string_view unit) {
+  if (unit == "byte") return readable_bytes(estimate.value);
+  std::string text = digits(estimate.value);
+  if (!estimate.interval) return text;
+  const double half = (estimate.interval->high - estimate.interval->low) / 2;
+  const bool is_visible = half > 0 && half >= 5e-5 * std::abs(estimate.value);
+  return is_visible ? text + " ± " + digits(half) : text;
+}
 
-/// The task and those of its parameters that are not as they usually are.
 std::string task_title(const TaskSpec& task, const Catalogue& catalogue) {
   const Schema schema = Schema::parse(catalogue.task(task.name).schema(task.params), task.name);
   std::string given;
   for (const Parameter& parameter : schema.parameters()) {
-    const Json value = task.params.value(parameter.name, Json());
+    if (!task.params.contains(parameter.name)) continue;
+    const Json& value = task.params.at(parameter.name);
     const bool is_said_elsewhere = parameter.name == "protocol" || parameter.name == "samples";
     if (is_said_elsewhere || (!parameter.required && value == parameter.standard)) continue;
     given += (given.empty() ? "" : ", ") + parameter.name + " " +
@@ -52,8 +61,6 @@ std::string task_title(const TaskSpec& task, const Catalogue& catalogue) {
   }
   return task.name + (given.empty() ? "" : " (" + given + ")");
 }
-
-}  // namespace
 
 std::string heading_of(const FinishedCell& cell, const Catalogue& catalogue) {
   const Cell& c = *cell.cell;
@@ -82,13 +89,7 @@ class Row {
   }
   std::string value(const std::string& name) const {
     const auto got = get(name);
-    if (!got) return "–";
-    if (catalogue_.metric(name).unit == "byte") return readable_bytes(got->value);
-    std::string text = digits(got->value);
-    if (got->interval && is_visible(half(*got->interval), got->value)) {
-      text += " ± " + digits(half(*got->interval));
-    }
-    return text;
+    return got ? value_text(*got, catalogue_.metric(name).unit) : "–";
   }
   std::string delta(const std::string& name) const {
     const auto got = get(name);
@@ -108,17 +109,23 @@ class Row {
   }
 
  private:
-  /// Beside the four digits that are shown of the value.
-  static bool is_visible(double half_width, double value) {
-    return half_width > 0 && half_width >= 5e-5 * std::abs(value);
-  }
-  static double half(const Interval& interval) { return (interval.high - interval.low) / 2; }
   const FinishedCell &cell_, &dense_;
   const Catalogue& catalogue_;
 };
 
 bool has_metric(const FinishedCell& cell, std::string_view name) {
   return std::find(cell.metrics.begin(), cell.metrics.end(), name) != cell.metrics.end();
+}
+
+/// The place of the row whose headline is bold.
+std::optional<size_t> bold_row(const FinishedCells& cells, const Catalogue& catalogue) {
+  const std::string& headline = cells[0]->metrics.at(0);
+  std::vector<double> values;
+  for (const FinishedCell* cell : cells) {
+    const auto got = Row(*cell, *cells[0], catalogue).get(headline);
+    values.push_back(got ? got->value : std::numeric_limits<double>::quiet_NaN());
+  }
+  return distinctly_best(cells, catalogue.metric(headline), values);
 }
 
 TextTable table(const FinishedCells& cells, const Catalogue& catalogue) {
@@ -130,12 +137,15 @@ TextTable table(const FinishedCells& cells, const Catalogue& catalogue) {
                                                         : headline;
   TextTable table{{"method", headline + dense.protocol_suffix, "Δ to dense", second, "cr",
                    "bits/element", "cache", "prefill tok/s", "decode tok/s", "vs_dense"}};
-  for (const FinishedCell* cell : cells) {
+  const std::optional<size_t> bold = bold_row(cells, catalogue);
+  for (size_t i = 0; i < cells.size(); ++i) {
+    const FinishedCell* cell = cells[i];
     const Row row(*cell, dense, catalogue);
+    const std::string mark = bold == i ? "**" : "";
     const bool decodes = row.get("decode_tok_s").has_value();
     const int64_t nan = cell->outcome.nan_samples();
     table.add({cell->cell->title + (nan > 0 ? " (" + std::to_string(nan) + " samples NaN)" : ""),
-               row.value(headline), row.delta(headline),
+               mark + row.value(headline) + mark, row.delta(headline),
                has_noise ? row.against_noise(second) : row.value(second), row.value("cr"),
                row.value("bits_per_element"), row.value("cache_bytes"), row.value("prefill_tok_s"),
                row.value("decode_tok_s"), row.times(decodes ? "decode_tok_s" : "prefill_tok_s")});

@@ -112,6 +112,7 @@ def test_a_run_leaves_everything_needed_to_judge_it(kvlab):
     folder = kvlab.folder / "config"
     names = {path.name for path in folder.iterdir()}
     assert names >= {"cells", "record.json", "results.jsonl", "samples.jsonl", "summary.md"}
+    assert "report.html" in names
     assert document["records"] == [
         json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()
     ]

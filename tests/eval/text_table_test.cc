@@ -16,6 +16,17 @@ TEST(TextTable, NumbersStandToTheRightAndTextToTheLeft) {
             "| quant  | 12.5 | +0.25 | 4        |\n");
 }
 
+TEST(TextTable, BoldNumbersAreNumbers) {
+  TextTable table({"a", "acc"});
+  table.add({"b", "**0.5**"});
+  table.add({"c", "1"});
+  EXPECT_EQ(table.markdown(),
+            "| a   |     acc |\n"
+            "|-----|--------:|\n"
+            "| b   | **0.5** |\n"
+            "| c   |       1 |\n");
+}
+
 TEST(TextTable, AColumnIsAtLeastAsWideAsItsRule) {
   TextTable table({"a", "b"});
   EXPECT_EQ(table.markdown(), "| a   |   b |\n|-----|----:|\n");

@@ -5,9 +5,11 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 #include <sstream>
 
+#include "eval/experiment/best.h"
 #include "eval/experiment/summary.h"
 #include "tests/support/refusal.h"
 
@@ -191,6 +193,61 @@ TEST_F(Report, SeveralSettingsOfAMethodMakeACurve) {
   const std::string text = summary_markdown("t", cells, catalogue(), false);
   // Dense and 4 bits are beaten by 8 bits: the front goes from (2, 1) to (4, 0.5).
   EXPECT_THAT(text, HasSubstr("| bits   |        3 |            2 |      2.028 |       0.75 |"));
+}
+
+TEST_F(Report, AHeadlineIsBoldIfItIsTheBestBeyondDoubt) {
+  const auto text = [&](std::vector<int32_t> dense, std::vector<int32_t> bits) {
+    cells_ = {finished(0, std::move(dense), 4000), finished(1, std::move(bits), 1000)};
+    return summary_markdown("t", {&cells_[0], &cells_[1]}, catalogue(), false);
+  };
+  const auto bold = [](const std::string& shown) { return std::ranges::count(shown, '*') / 4; };
+  EXPECT_THAT(text({1, 1, 1, 1}, {9, 9, 9, 9}), HasSubstr("| dense        | **1** |"));
+  EXPECT_THAT(text({9, 9, 9, 9}, {1, 1, 1, 1}), HasSubstr("| bits(bits=2) | **1** |"));
+  EXPECT_EQ(bold(text({1, 1, 1, 1}, {9, 9, 9, 9})), 1);
+  EXPECT_EQ(bold(text({1, 1, 1, 1}, {1, 1, 1, 1})), 0) << "a tie";
+  EXPECT_EQ(bold(text({1, 1, 1, 1}, {1, 1, 1, 9})), 0) << "the interval reaches 0";
+  EXPECT_EQ(bold(text({1}, {9})), 0) << "one sample has no interval";
+}
+
+TEST_F(Report, ABoldHeadlineIsMarkedInItsLineToo) {
+  const auto best = [&](std::vector<int32_t> dense, std::vector<int32_t> bits) {
+    cells_ = {finished(0, std::move(dense), 4000), finished(1, std::move(bits), 1000)};
+    std::vector<std::string> titles;
+    for (const Json& one : all_result_lines(experiment_, {&cells_[0], &cells_[1]}, catalogue()))
+      if (one.value("best", false))
+        titles.push_back(one.at("title").get<std::string>() + " " +
+                         one.at("metric").get<std::string>());
+    return titles;
+  };
+  EXPECT_THAT(best({9, 9, 9, 9}, {1, 1, 1, 1}), testing::ElementsAre("bits(bits=2) acc"));
+  EXPECT_THAT(best({1, 9, 1, 1}, {1, 1, 1, 9}), testing::IsEmpty());
+}
+
+TEST_F(Report, OnlyTheNextBestHasToBeBeaten) {
+  const Json config{{"schema", "kvlab-config/1"},
+                    {"model", {{"builtin", "recall2"}}},
+                    {"tasks", {{{"builtin", "mqar"}, {"samples", 2}}}},
+                    {"methods", {{{"name", "bits"}, {"params", {{"bits", {{"sweep", {8, 4}}}}}}}}}};
+  experiment_ = parse_experiment(config, {}, registry_, catalogue());
+  const auto best = [&](std::vector<std::vector<int32_t>> predicted) {
+    cells_.clear();
+    for (size_t i = 0; i < 3; ++i) cells_.push_back(finished(i, predicted[i], 4000));
+    std::vector<double> values;
+    FinishedCells cells;
+    for (size_t i = 0; i < 3; ++i) {
+      cells.push_back(&cells_[i]);
+      values.push_back(static_cast<double>(std::ranges::count(predicted[i], 1)) / 4);
+    }
+    return distinctly_best(cells, catalogue().metric("acc"), values);
+  };
+  EXPECT_EQ(best({{1, 1, 9, 9}, {9, 9, 9, 9}, {1, 1, 1, 1}}), std::nullopt);
+  EXPECT_EQ(best({{9, 9, 9, 9}, {9, 9, 9, 9}, {1, 1, 1, 1}}), 2);
+  const FinishedCells cells{&cells_[0], &cells_[1], &cells_[2]};
+  const std::vector<double> nan(3, std::nan(""));
+  EXPECT_EQ(distinctly_best(cells, catalogue().metric("acc"), nan), std::nullopt);
+  EXPECT_EQ(distinctly_best(cells, catalogue().metric("cr"), std::vector<double>{1, 2, 3}),
+            std::nullopt)
+      << "bytes have no intervals";
 }
 
 TEST_F(Report, UnequalCellsDoNotShareATable) {
