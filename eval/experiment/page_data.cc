@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "eval/experiment/page_plots.h"
+#include "eval/experiment/references.h"
 #include "eval/experiment/report.h"
 #include "eval/experiment/summary.h"
 #include "eval/pareto.h"
@@ -346,7 +347,7 @@ Json page_data(const PageSource& source, const Catalogue& catalogue) try {
           {"overview", overview_of(questions, catalogue)},
           {"questions", std::move(shown)},
           {"warnings", warnings_of(source.record, questions, catalogue)},
-          {"references", source.references},
+          {"references", references_beside(source.results, references())},
           {"metrics", metrics_json(source, catalogue)},
           {"record", source.record}};
 } catch (const nlohmann::json::exception& error) {
@@ -354,12 +355,9 @@ Json page_data(const PageSource& source, const Catalogue& catalogue) try {
 }
 
 PageSource read_page_source(const std::filesystem::path& run) {
-  PageSource source{.results = read_json_lines(run / "results.jsonl"),
-                    .samples = read_json_lines(run / "samples.jsonl"),
-                    .record = read_json(run / "record.json")};
-  if (std::filesystem::exists(run / "references.json"))
-    source.references = read_json(run / "references.json");
-  return source;
+  return {.results = read_json_lines(run / "results.jsonl"),
+          .samples = read_json_lines(run / "samples.jsonl"),
+          .record = read_json(run / "record.json")};
 }
 
 }  // namespace kvlab

@@ -8,7 +8,7 @@
 //    "questions": [{"id", "heading", "facts", "headline": metric, "table": table, "all": table,
 //                   "tradeoffs": table or null, "rows": [{"title", "family", "setting", "dense"}],
 //                   "plots": [plot, ...]}, ...],
-//    "warnings": [{"where", "text"}], "references": [row, ...],
+//    "warnings": [{"where", "text"}], "references": what others reported,
 //    "metrics": {name: {"unit", "better", "doc"}}, "record": record.json}
 //
 //   table: {"columns": [{"label", "doc"}], "rows": [{"row": place or -1, "cells": [{"t": text,
@@ -29,14 +29,11 @@ namespace kvlab {
 struct PageSource {
   std::vector<Json> results{}, samples{};
   Json record = Json::object();
-  /// Rows of numbers that others have published: objects whose members become columns.
-  Json references = Json::array();
 };
 
 Json page_data(const PageSource& source, const Catalogue& catalogue);
 
-/// results.jsonl, samples.jsonl, record.json and, where there is one, references.json.  E_FILE,
-/// E_FORMAT.
+/// results.jsonl, samples.jsonl and record.json.  E_FILE, E_FORMAT.
 PageSource read_page_source(const std::filesystem::path& run);
 
 }  // namespace kvlab

@@ -26,9 +26,9 @@ void flatten(const Json& params, const std::string& prefix, std::map<std::string
   }
   for (const auto& [name, value] : params.items()) {
     const bool is_stage = params.is_array() && value.is_object();
-    flatten(value,
-            is_stage || prefix.empty() ? prefix + (is_stage ? "" : name) : prefix + "." + name,
-            flat);
+    std::string place = prefix;
+    if (!is_stage) place.append(prefix.empty() ? "" : ".").append(name);
+    flatten(value, place, flat);
   }
 }
 

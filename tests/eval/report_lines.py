@@ -197,16 +197,8 @@ def questions() -> list[Question]:
     return [retrieval, text]
 
 
-REFERENCES = [
-    {"method": "quant, 4 bit", "model": "Llama-2-7B", "task": "WikiText-2", "metric": "ppl",
-     "value": 5.5, "setting": "2048 tokens", "source": "their README"},
-    {"method": HOSTILE, "model": "Llama-2-7B", "task": "WikiText-2", "metric": "ppl",
-     "value": 5.68, "setting": {"group": 32}, "source": "table 3"},
-]  # fmt: skip
-
-
-def write_run(folder: Path, references: bool = True) -> Path:
-    """results.jsonl, samples.jsonl, record.json and references.json."""
+def write_run(folder: Path) -> Path:
+    """results.jsonl, samples.jsonl and record.json."""
     folder.mkdir(parents=True)
     asked = questions()
 
@@ -225,6 +217,4 @@ def write_run(folder: Path, references: bool = True) -> Path:
         "warnings": [f"{runs[4]}: kernel=reference: no fused kernel covers {HOSTILE}"],
     }
     (folder / "record.json").write_text(json.dumps(record))
-    if references:
-        (folder / "references.json").write_text(json.dumps(REFERENCES))
     return folder

@@ -176,18 +176,13 @@ function warningsNotice() {
 
 function referencesSection() {
   if (page.references.length === 0) return null;
-  const known = ["method", "model", "task", "metric", "value", "unit", "setting", "source"];
-  const given = new Set(page.references.flatMap((row) => Object.keys(row)));
-  const labels = [...known.filter((label) => given.has(label)), ...[...given].filter((label) => !known.includes(label))];
+  const labels = ["method", "model", "benchmark", "metric", "value", "unit", "bits", "cr", "setting", "source"]
+    .filter((label) => page.references.some((row) => row[label] !== undefined));
   const table = {
     columns: labels.map((label) => ({ label, doc: "" })),
     rows: page.references.map((row) => ({
       row: -1,
-      cells: labels.map((label) => {
-        const value = row[label];
-        const text = value !== null && typeof value === "object" ? JSON.stringify(value) : value;
-        return cell(text ?? null, isNumber(text) ? digits(text) : undefined);
-      }),
+      cells: labels.map((label) => cell(row[label] ?? null)),
     })),
   };
   return element("section", { id: "references", "aria-labelledby": "references-title" },

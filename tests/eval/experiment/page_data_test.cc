@@ -4,6 +4,7 @@
 
 #include <gmock/gmock.h>
 
+#include "eval/experiment/references.h"
 #include "tests/support/refusal.h"
 
 namespace kvlab {
@@ -263,10 +264,11 @@ TEST_F(PageData, WarningsSayWhatTheyAreAboutAndMissingCellsAreCounted) {
   EXPECT_EQ(data.at("warnings").at(1), (Json{{"where", ""}, {"text", "of no cell"}}));
 }
 
-TEST_F(PageData, RowsOfOthersAndTheRecordArePassedOn) {
-  source_.references = {{{"method", "theirs"}, {"value", 1.5}}};
+TEST_F(PageData, TheRecordIsPassedOnAndWhatOthersReportedStandsBeside) {
   source_.record = {{"name", "n"}, {"build", {{"version", "0.1.0"}}}};
-  EXPECT_EQ(page().at("references"), source_.references);
+  EXPECT_THAT(page().at("references"), IsEmpty());
+  add_scores();
+  EXPECT_EQ(page().at("references"), references_beside(source_.results, references()));
   EXPECT_EQ(page().at("record"), source_.record);
   EXPECT_EQ(page().at("subtitle"), (Json{"kvlab 0.1.0"}));
 }
