@@ -101,7 +101,15 @@ int64_t Cache::tokens_seen(SeqId sequence) const {
 void Cache::begin_chunk(const Chunk& chunk) { impl_->begin(chunk); }
 Needs Cache::needs(int layer, int64_t rows) const { return impl_->needs(layer, rows); }
 void Cache::append(const Append& append) { impl_->append(append); }
-void Cache::attend(const Attend& attend) { impl_->attend(attend); }
+void Cache::attend(const Attend& attend) {
+  {
+    const cache::Stopwatch attending(impl_->attending_seconds);
+    impl_->attend(attend);
+  }
+  if (!impl_->saw) return;
+  impl_->engine_on(attend.on).sync();
+  impl_->saw(attend);
+}
 void Cache::end_chunk(ChunkEnd end) { impl_->end(end); }
 void Cache::cancel_chunk() { impl_->cancel(); }
 bool Cache::in_chunk() const { return impl_->chunk.is_open; }
@@ -131,6 +139,8 @@ Ran Cache::ran(int layer) const {
 }
 
 double Cache::storing_seconds() const { return impl_->storing_seconds; }
+double Cache::attending_seconds() const { return impl_->attending_seconds; }
+void Cache::watch(std::function<void(const Attend&)> saw) { impl_->saw = std::move(saw); }
 
 std::vector<int64_t> Cache::live_rows(int layer, SeqId sequence) const {
   const cache::LayerPlan& plan = impl_->plan_of(layer, "live_rows");

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -87,6 +88,11 @@ class Cache {
   /// Spent in append and end_chunk since the cache was made: projecting, encoding, ranking,
   /// compacting.  Part of the time of every pass.
   double storing_seconds() const;
+  /// Spent in attend: planning, kernels, selectors that look on.  A kernel that an engine runs later
+  /// is not in it.
+  double attending_seconds() const;
+  /// Called after every attend, when its output is there; null: nobody.
+  void watch(std::function<void(const Attend&)> saw);
   std::vector<int64_t> live_rows(int layer, SeqId sequence) const;  // per list
 
   Rows export_rows(SeqId sequence, Range positions) const;

@@ -7,6 +7,8 @@
 namespace kvlab {
 namespace {
 
+constexpr size_t kBlock = 512;  // consecutive tokens of one unit
+
 struct Pairs {
   std::vector<Share> cell, dense;
 };
@@ -70,6 +72,24 @@ std::optional<Estimate> estimate_ratio(const Metric& metric, const Pairs& pairs,
   return estimate;
 }
 
+std::optional<Estimate> estimate_reduced(const Metric& metric, const CellOutcome& cell,
+                                         const Bootstrap& options) {
+  std::vector<std::vector<double>> units;
+  std::vector<double> all;
+  for (const Outcome& sample : cell.samples) {
+    if (sample.is_nan) continue;
+    for (std::vector<double>& unit : metric.units(sample)) {
+      if (unit.empty()) continue;
+      all.insert(all.end(), unit.begin(), unit.end());
+      units.push_back(std::move(unit));
+    }
+  }
+  if (units.empty()) return std::nullopt;
+  Estimate estimate{.value = metric.reduce(all), .units = std::ssize(units)};
+  if (estimate.units > 1) estimate.interval = bootstrap_units(units, options, metric.reduce);
+  return estimate;
+}
+
 }  // namespace
 
 std::string_view name_of(Better better) {
@@ -85,7 +105,6 @@ std::string_view name_of(Better better) {
 }
 
 std::vector<Share> token_blocks(const std::vector<double>& values) {
-  constexpr size_t kBlock = 512;
   std::vector<Share> blocks;
   for (size_t i = 0; i < values.size(); ++i) {
     if (i % kBlock == 0) blocks.push_back({0, 0});
@@ -95,12 +114,23 @@ std::vector<Share> token_blocks(const std::vector<double>& values) {
   return blocks;
 }
 
+std::vector<std::vector<double>> token_units(const std::vector<double>& values) {
+  std::vector<std::vector<double>> units;
+  for (size_t i = 0; i < values.size(); i += kBlock) {
+    const auto end =
+        values.begin() + static_cast<std::ptrdiff_t>(std::min(i + kBlock, values.size()));
+    units.emplace_back(values.begin() + static_cast<std::ptrdiff_t>(i), end);
+  }
+  return units;
+}
+
 std::optional<Estimate> estimate(const Metric& metric, const CellOutcome& cell,
                                  const CellOutcome& dense, bool is_dense,
                                  const Bootstrap& options) {
   if (metric.shares) {
     return estimate_ratio(metric, paired_shares(metric, cell, dense), is_dense, options);
   }
+  if (metric.units) return estimate_reduced(metric, cell, options);
   const std::optional<double> value = metric.value(cell);
   if (!value) return std::nullopt;
   Estimate estimate{.value = *value};

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/json.h"
+#include "eval/fidelity.h"
 
 namespace kvlab {
 
@@ -27,6 +28,7 @@ struct Timing {
   double compress_s = 0;  // part of it: appending to the cache and ending the passes
   int64_t prefill_tokens = 0;
   double decode_s = 0;  // every pass after the prompt
+  double attend_s = 0;  // part of it: attention
   int64_t decode_tokens = 0;
   double first_token_s = -1;  // from the start to the first generated token; -1: none
   /// Gaps between output tokens, in order: generated ones, or scored ones fed one at a time.
@@ -52,6 +54,11 @@ struct Outcome {
   /// what counts as right.
   std::vector<std::string> texts{};
   std::vector<std::vector<std::string>> references{};
+  /// Against a dense run of the same tokens, where the task wants it: Fidelity, and per layer.
+  Fidelity fidelity{};
+  std::vector<LayerFidelity> layers{};
+  bool repeats = true;  // the run for it gave the same NLLs, bit for bit, as the one for everything
+                        // else
   /// Share of the needles' tokens that each kv head of each layer holds after the prefill.
   std::vector<std::vector<double>> retention{};
   Json meta = Json::object();  // Sample::meta
@@ -60,7 +67,10 @@ struct Outcome {
   int64_t compress_events = 0;  // passes that did not just add their rows as they came
   bool first_scored_after_compress = false;
   Footprint after_prefill{}, end{}, peak{};
-  double mean_decode_bytes = 0;  // cache_bytes, mean over the passes after the prompt
+  int64_t decode_passes = 0;     // after the prompt
+  int64_t decode_attends = 0;    // calls of attention in those, one per layer
+  double mean_decode_bytes = 0;  // cache_bytes, mean over those
+  double moved_bytes = 0;        // of those: what attention had to read and write at least
   Timing timing{};
 };
 
@@ -80,10 +90,11 @@ struct CellOutcome {
   int64_t weight_bytes = 0;       // of the model
   int64_t param_delta_bytes = 0;  // weights the method added, less those it frees
   std::vector<std::string> warnings{};
+  double read_gb_s = 0;  // read bandwidth of memory, 1e9 bytes/s, measured where and when it ran
   int64_t nan_samples() const;
 };
 
-/// Without and with what varies: {"samples": ..., "kernels": ...} and {"timing": [...]}.
+/// Without and with what varies: {"samples", "kernels", ...} and {"samples", "read_gb_s"}.
 Json to_json(const CellOutcome& outcome);
 Json timing_json(const CellOutcome& outcome);
 /// E_FORMAT when it is not what they wrote.

@@ -15,12 +15,14 @@ namespace {
 
 class SampleRun {
  public:
-  SampleRun(const Subject& subject, const Feeding& feeding, const Fedback& fed)
+  SampleRun(const Subject& subject, const Feeding& feeding, const Onlookers& onlookers)
       : subject_(subject),
         feeding_(feeding),
-        fed_(fed),
+        onlookers_(onlookers),
         cache_(subject.model->shape(), *subject.composition, *subject.registry, subject.where),
-        sequence_(cache_.add_sequence()) {}
+        sequence_(cache_.add_sequence()) {
+    if (onlookers_.companion != nullptr) onlookers_.companion->joins(cache_);
+  }
 
   Outcome run(const Sample& sample) {
     Outcome outcome{.id = sample.id, .meta = sample.meta};
@@ -54,6 +56,8 @@ class SampleRun {
     outcome_->after_prefill = footprint(cache_, tokens_, subject_.where.run_dtype);
     outcome_->retention = needle_retention(cache_, sequence_, sample.needles);
     if (tokens_ > 0) note_kernels(Phase::prefill);
+    if (onlookers_.companion != nullptr) onlookers_.companion->prefilled(cache_, sequence_);
+    attended_s_ = cache_.attending_seconds();
 
     reset_peak_resident();
     for (const Turn& turn : sample.turns) {
@@ -65,8 +69,9 @@ class SampleRun {
     }
     check_bytes(cache_);
     outcome_->end = footprint(cache_, tokens_, subject_.where.run_dtype);
-    if (passes_ == 0) return;
-    outcome_->mean_decode_bytes = decode_bytes_ / static_cast<double>(passes_);
+    if (outcome_->decode_passes == 0) return;
+    outcome_->timing.attend_s = cache_.attending_seconds() - attended_s_;
+    outcome_->mean_decode_bytes = decode_bytes_ / static_cast<double>(outcome_->decode_passes);
     outcome_->timing.peak_rss_decode = peak_resident_bytes();
     note_kernels(Phase::decode);
   }
@@ -76,9 +81,14 @@ class SampleRun {
     const int64_t tokens = tokens_, event = event_at_;
     sequence_ = turn.from_nothing ? cache_.add_sequence() : cache_.fork(context);
     if (turn.from_nothing) tokens_ = 0, event_at_ = kNoEvent;
+    if (onlookers_.companion != nullptr) {
+      using enum Companion::Branch;
+      onlookers_.companion->branch(turn.from_nothing ? empty : fork);
+    }
     held_ = cache_.bytes().payload;
     take_turn(turn);
     cache_.drop(sequence_);
+    if (onlookers_.companion != nullptr) onlookers_.companion->rejoin();
     sequence_ = context;
     tokens_ = tokens, event_at_ = event;
     unfed_.clear();
@@ -173,17 +183,25 @@ class SampleRun {
                        .read = feeding_.read,
                        .end = end,
                        .wanted = wanted};
+    if (onlookers_.companion != nullptr) onlookers_.companion->before(forward);
     const double begin = seconds_now(), scoring_before = scoring_s_;
     subject_.model->forward(cache_, forward, [&](int64_t first, TensorView block) {
-      score(block, std::span(wanted).subspan(static_cast<size_t>(first)), fed, range.first);
+      score(block, first, std::span(wanted).subspan(static_cast<size_t>(first)), fed, range.first);
     });
     tokens_ += range.size();
     finish_pass(phase, range.size(), seconds_now() - begin - (scoring_s_ - scoring_before));
-    if (fed_) fed_(range.size());
+    if (onlookers_.fed) onlookers_.fed(range.size());
   }
 
-  void score(TensorView block, std::span<const int32_t> rows, const Fed& fed, int64_t offset) {
+  void score(TensorView block, int64_t first, std::span<const int32_t> rows, const Fed& fed,
+             int64_t offset) {
     const double begin = seconds_now();
+    if (onlookers_.companion != nullptr) {
+      std::vector<int32_t> labels;
+      for (const int32_t row : rows.first(static_cast<size_t>(block.size(0))))
+        labels.push_back(fed.labels[static_cast<size_t>(offset + row)]);
+      onlookers_.companion->logits(first, block, labels);
+    }
     for (int64_t i = 0; i < block.size(0); ++i) {
       const std::span logits(reinterpret_cast<const float*>(block.at(i)),
                              static_cast<size_t>(block.size(1)));
@@ -215,11 +233,25 @@ class SampleRun {
     held_ = now.payload;
     if (now.cache_bytes() > outcome_->peak.cache_bytes()) outcome_->peak = now;
     if (phase == Phase::prefill) return;
-    ++passes_;
+    ++outcome_->decode_passes;
+    outcome_->decode_attends += std::ranges::count_if(
+        cache_.shape().layers, [](const Layer& l) { return l.kind != Layer::Kind::tap; });
     decode_bytes_ += static_cast<double>(now.cache_bytes());
+    outcome_->moved_bytes +=
+        static_cast<double>(now.cache_bytes() + tokens * query_bytes_per_token());
     outcome_->timing.decode_s += seconds;
     outcome_->timing.decode_tokens += tokens;
     if (tokens == 1 && !want_last_) outcome_->timing.steps_s.push_back(seconds);
+  }
+
+  /// Queries and outputs of all layers.
+  int64_t query_bytes_per_token() const {
+    int64_t features = 0;
+    for (const Layer& layer : cache_.shape().layers) {
+      if (layer.kind == Layer::Kind::tap) continue;
+      features += int64_t{layer.num_heads} * (layer.head_dim + layer.value_dim);
+    }
+    return features * size_of(subject_.where.run_dtype);
   }
 
   /// Which kernels the newest pass used, layers of one choice together.
@@ -242,18 +274,18 @@ class SampleRun {
 
   const Subject& subject_;
   const Feeding& feeding_;
-  const Fedback& fed_;
+  const Onlookers& onlookers_;
   Cache cache_;
   SeqId sequence_;
   Outcome* outcome_ = nullptr;
   std::vector<KernelUse> kernels_{};
   int64_t tokens_ = 0;  // fed so far
-  int64_t passes_ = 0;  // after the prompt
   int64_t held_ = 0;    // payload before the newest pass
   static constexpr int64_t kNoEvent = -1;
   int64_t event_at_ = kNoEvent;   // tokens that had been fed at the last compression
   std::vector<int32_t> unfed_{};  // generated, and not yet in the cache
   double decode_bytes_ = 0;
+  double attended_s_ = 0;  // before the first of them
   double started_ = 0, scoring_s_ = 0;
   bool want_last_ = false, any_scored_ = false;
   int32_t next_ = 0;  // arg max of the newest wanted row
@@ -262,10 +294,10 @@ class SampleRun {
 }  // namespace
 
 Outcome run_sample(const Subject& subject, const Sample& sample, const Feeding& feeding,
-                   std::vector<KernelUse>* kernels, const Fedback& fed) {
-  SampleRun run(subject, feeding, fed);
+                   const Onlookers& onlookers) {
+  SampleRun run(subject, feeding, onlookers);
   Outcome outcome = run.run(sample);
-  if (kernels != nullptr) *kernels = run.kernels();
+  if (onlookers.kernels != nullptr) *onlookers.kernels = run.kernels();
   return outcome;
 }
 

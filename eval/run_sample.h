@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "core/cache.h"
+#include "eval/companion.h"
 #include "eval/feeding.h"
 #include "eval/model.h"
 #include "eval/outcome.h"
@@ -22,11 +23,15 @@ struct Subject {
   Tokenizer* tokenizer = nullptr;  // turns what is generated into text; null: tokens are all
 };
 
-/// Called after every pass with the tokens it fed.
-using Fedback = std::function<void(int64_t tokens)>;
+/// Who else wants to know; all may be absent.
+struct Onlookers {
+  std::function<void(int64_t tokens)> fed{};  // after every pass, with the tokens it fed
+  std::vector<KernelUse>* kernels = nullptr;  // which ones ran
+  Companion* companion = nullptr;
+};
 
 /// Logits that are not finite end the sample: the outcome says so and where; nothing is thrown.
 Outcome run_sample(const Subject& subject, const Sample& sample, const Feeding& feeding,
-                   std::vector<KernelUse>* kernels = nullptr, const Fedback& fed = {});
+                   const Onlookers& onlookers = {});
 
 }  // namespace kvlab

@@ -76,6 +76,24 @@ Interval bootstrap(std::span<const Share> shares, const Bootstrap& options, Fini
   return interval_of(resample(shares.size(), options, value), options.alpha);
 }
 
+Interval bootstrap_units(std::span<const std::vector<double>> units, const Bootstrap& options,
+                         Reduce reduce) {
+  std::vector<double> all;
+  const auto value = [&](std::span<const size_t> drawn) {
+    all.clear();
+    for (const size_t unit : drawn) all.insert(all.end(), units[unit].begin(), units[unit].end());
+    return reduce(all);
+  };
+  return interval_of(resample(units.size(), options, value), options.alpha);
+}
+
+double quantile(std::span<double> values, double q) {
+  const double rank = std::ceil(q * static_cast<double>(values.size()) - 1e-9) - 1;
+  const auto at = static_cast<std::ptrdiff_t>(std::max(rank, 0.0));
+  std::nth_element(values.begin(), values.begin() + at, values.end());
+  return values[static_cast<size_t>(at)];
+}
+
 Difference bootstrap_difference(std::span<const Share> a, std::span<const Share> b,
                                 const Bootstrap& options, Finish finish) {
   KVLAB_CHECK(a.size() == b.size());

@@ -37,6 +37,15 @@ using Finish = double (*)(double);
 Interval bootstrap(std::span<const Share> shares, const Bootstrap& options,
                    Finish finish = nullptr);
 
+/// The same of reduce(values of all units drawn): percentiles, maxima.  Units are not empty; reduce
+/// may reorder what it is given.
+using Reduce = double (*)(std::span<double>);
+Interval bootstrap_units(std::span<const std::vector<double>> units, const Bootstrap& options,
+                         Reduce reduce);
+
+/// The smallest value that at least the share q of them does not exceed; `values` is reordered.
+double quantile(std::span<double> values, double q);
+
 /// The same of finish(pooled(a)) - finish(pooled(b)), unit i of `a` and of `b` drawn together.
 /// p: two-sided, of no difference: twice the share of resamples on the rarer side of 0, (k + 1) /
 /// (B + 1) each; never below what so many coins could show, 2^(1 - units).

@@ -50,6 +50,7 @@ struct Work {
   bool needs_raw_chunk = false;  // read_policy may be nothing else
   bool query_aware = false;      // the query may be moved into the context
   bool noise_floor = false;      // also run the dense model in one pass
+  bool fidelity = false;         // also run beside a dense cache and compare, token by token
   Json facts = Json::object();   // for the record: files, BOS handling, counts
   std::string tokenizer_sha{};
   std::shared_ptr<Tokenizer> tokenizer{};  // turns what is generated into text; null: tokens

@@ -327,7 +327,8 @@ struct Impl {
   std::unique_ptr<AppendedRows> rows;
   std::vector<float> scratch_out, scratch_lse, observed_lse;
   int64_t scratch = 0, scratch_peak = 0;
-  double storing_seconds = 0;
+  double storing_seconds = 0, attending_seconds = 0;
+  std::function<void(const Attend&)> saw{};  // after every attend
 };
 
 }  // namespace kvlab::cache

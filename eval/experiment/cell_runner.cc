@@ -1,5 +1,6 @@
 #include "eval/experiment/cell_runner.h"
 
+#include "eval/bandwidth.h"
 #include "eval/experiment/record.h"
 #include "eval/experiment/run_cell.h"
 #include "eval/process.h"
@@ -23,6 +24,7 @@ std::optional<FinishedCell> CellRunner::run(const PlannedCell& planned,
                                                           .fed = observer.fed,
                                                           .interrupted = observer.interrupted});
   if (!outcome) return std::nullopt;
+  outcome->read_gb_s = read_gb_s(runnable.threads);
   return FinishedCell{.cell = planned.cell,
                       .protocol_suffix = planned.work->metric_suffix,
                       .metrics = planned.work->metrics,

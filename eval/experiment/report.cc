@@ -69,6 +69,11 @@ void put_estimate(Json& line, const Estimate& estimate) {
 std::vector<const Metric*> metrics_of(const FinishedCell& cell, const Catalogue& catalogue) {
   std::vector<const Metric*> all;
   for (const std::string& name : cell.metrics) all.push_back(&catalogue.metric(name));
+  for (const auto& [name, metric] : catalogue.metrics()) {
+    if (metric.where_measured && std::ranges::find(cell.metrics, name) == cell.metrics.end()) {
+      all.push_back(&metric);
+    }
+  }
   for (const bool timing : {false, true}) {
     for (const auto& [name, metric] : catalogue.metrics()) {
       if (metric.always && metric.timing == timing) all.push_back(&metric);
@@ -175,6 +180,10 @@ std::vector<Json> result_lines(const FinishedCell& cell, const FinishedCell& den
     if (metric->timing) line["timing"] = true;
     if (const int64_t nan = cell.outcome.nan_samples(); nan > 0) line["nan_samples"] = nan;
     put_estimate(line, *estimate);
+    if (metric->by_layer) {
+      if (Json layers = metric->by_layer(cell.outcome); !layers.is_null())
+        line["by_layer"] = layers;
+    }
     if (cr) line["cr"] = cr->value;
     if (bits) line["bits_per_element"] = bits->value;
     lines.push_back(std::move(line));

@@ -1,6 +1,9 @@
 #include "eval/experiment/run_cell.h"
 
+#include <algorithm>
+
 #include "core/error.h"
+#include "eval/dense_twin.h"
 #include "eval/rules.h"
 
 namespace kvlab {
@@ -32,6 +35,9 @@ int64_t tokens_of(const Sample& sample) {
   return tokens;
 }
 
+// Sums over keys are cut here instead of where the planner would.
+constexpr SplitPolicy kOtherOrder{.kind = SplitPolicy::Kind::fixed, .tokens = 32};
+
 bool wants_noise_floor(const PlannedCell& planned) {
   return planned.work->noise_floor && planned.cell->is_dense;
 }
@@ -55,10 +61,29 @@ void warn_if_idle(const PlannedCell& planned, CellOutcome& cell) {
                           "compressed (a window longer than the text?)");
 }
 
+/// Beside a dense cache, in a run of its own: the one before was timed, and this one repeats it.
+/// The dense method's own twin adds up in another order, so that it shows what rounding alone does.
+void measure_fidelity(const Subject& subject, const Subject& reference, const Sample& sample,
+                      const PlannedCell& planned, const CellRun& run, Outcome& outcome) {
+  DenseTwin twin(reference);
+  const Outcome again =
+      run_sample(subject, sample, planned.feeding, {.fed = run.fed, .companion = &twin});
+  outcome.repeats = again.nll == outcome.nll && again.generated == outcome.generated;
+  if (again.is_nan) return;
+  outcome.fidelity = twin.fidelity();
+  outcome.layers = twin.layers();
+}
+
+void warn_if_not_repeatable(const PlannedCell& planned, CellOutcome& cell) {
+  if (std::ranges::all_of(cell.samples, &Outcome::repeats)) return;
+  cell.warnings.push_back(planned.cell->title +
+                          ": the same tokens gave other logits when they were fed again");
+}
+
 }  // namespace
 
 int64_t tokens_of(const PlannedCell& planned) {
-  const int64_t passes = wants_noise_floor(planned) ? 2 : 1;
+  const int64_t passes = (wants_noise_floor(planned) ? 2 : 1) + (planned.work->fidelity ? 1 : 0);
   return planned.work->count * tokens_of(planned.work->sample(0)) * passes;
 }
 
@@ -70,6 +95,12 @@ std::optional<CellOutcome> run_cell(const PlannedCell& planned, const CellRun& r
                         .registry = run.registry,
                         .where = {.engine = run.engine, .run_dtype = run.model->dtype()},
                         .tokenizer = planned.work->tokenizer.get()};
+  const bool is_reference = is_dense(composition);
+  const Composition dense = compose(parse_methods(std::string(kReference), *run.registry),
+                                    run.model->shape(), *run.registry, nullptr, run.model->dtype());
+  Subject reference = subject;
+  reference.composition = &dense;
+  if (is_reference) reference.where.split = kOtherOrder;
   CellOutcome cell{.dtype = std::string(name_of(run.model->dtype())),
                    .weight_bytes = run.model->weight_bytes(),
                    .param_delta_bytes = param_delta(composition, *run.model)};
@@ -77,13 +108,18 @@ std::optional<CellOutcome> run_cell(const PlannedCell& planned, const CellRun& r
     if (run.interrupted && run.interrupted()) return std::nullopt;
     const Sample sample = planned.work->sample(i);
     cell.samples.push_back(
-        run_sample(subject, sample, planned.feeding, i == 0 ? &cell.kernels : nullptr, run.fed));
+        run_sample(subject, sample, planned.feeding,
+                   {.fed = run.fed, .kernels = i == 0 ? &cell.kernels : nullptr}));
     Outcome& outcome = cell.samples.back();
+    if (planned.work->fidelity && !outcome.is_nan) {
+      measure_fidelity(subject, reference, sample, planned, run, outcome);
+    }
     if (!wants_noise_floor(planned) || outcome.is_nan) continue;
     const Feeding at_once{.prefill_chunk = 0, .read = planned.feeding.read};
-    outcome.one_pass_nll = run_sample(subject, in_one_pass(sample), at_once, nullptr, run.fed).nll;
+    outcome.one_pass_nll = run_sample(subject, in_one_pass(sample), at_once, {.fed = run.fed}).nll;
   }
-  if (!is_dense(composition)) warn_if_idle(planned, cell);
+  if (!is_reference) warn_if_idle(planned, cell);
+  warn_if_not_repeatable(planned, cell);
   return cell;
 }
 

@@ -135,8 +135,14 @@ TextTable table(const FinishedCells& cells, const Catalogue& catalogue) {
   const std::string second = has_noise                  ? "delta_nll"
                              : dense.metrics.size() > 1 ? dense.metrics[1]
                                                         : headline;
-  TextTable table{{"method", headline + dense.protocol_suffix, "Δ to dense", second, "cr",
-                   "bits/element", "cache", "prefill tok/s", "decode tok/s", "vs_dense"}};
+  const bool has_kl = Row(dense, dense, catalogue).get("kl").has_value();
+  std::vector<std::string> header{"method",       headline + dense.protocol_suffix,
+                                  "Δ to dense",   second,
+                                  "cr",           "bits/element",
+                                  "cache",        "prefill tok/s",
+                                  "decode tok/s", "vs_dense"};
+  if (has_kl) header.insert(header.begin() + 4, "KL");
+  TextTable table(header);
   const std::optional<size_t> bold = bold_row(cells, catalogue);
   for (size_t i = 0; i < cells.size(); ++i) {
     const FinishedCell* cell = cells[i];
@@ -144,11 +150,19 @@ TextTable table(const FinishedCells& cells, const Catalogue& catalogue) {
     const std::string mark = bold == i ? "**" : "";
     const bool decodes = row.get("decode_tok_s").has_value();
     const int64_t nan = cell->outcome.nan_samples();
-    table.add({cell->cell->title + (nan > 0 ? " (" + std::to_string(nan) + " samples NaN)" : ""),
-               mark + row.value(headline) + mark, row.delta(headline),
-               has_noise ? row.against_noise(second) : row.value(second), row.value("cr"),
-               row.value("bits_per_element"), row.value("cache_bytes"), row.value("prefill_tok_s"),
-               row.value("decode_tok_s"), row.times(decodes ? "decode_tok_s" : "prefill_tok_s")});
+    std::vector<std::string> texts{
+        cell->cell->title + (nan > 0 ? " (" + std::to_string(nan) + " samples NaN)" : ""),
+        mark + row.value(headline) + mark,
+        row.delta(headline),
+        has_noise ? row.against_noise(second) : row.value(second),
+        row.value("cr"),
+        row.value("bits_per_element"),
+        row.value("cache_bytes"),
+        row.value("prefill_tok_s"),
+        row.value("decode_tok_s"),
+        row.times(decodes ? "decode_tok_s" : "prefill_tok_s")};
+    if (has_kl) texts.insert(texts.begin() + 4, row.value("kl"));
+    table.add(std::move(texts));
   }
   return table;
 }

@@ -175,7 +175,8 @@ TEST(Catalogue, EveryTaskNamesMetricsThatExist) {
     EXPECT_NO_THROW(catalogue().task(name).schema(Json::object())) << name;
   }
   for (const auto& [name, metric] : catalogue().metrics()) {
-    EXPECT_NE(bool(metric.shares), bool(metric.value)) << name;
+    EXPECT_EQ(int{bool(metric.shares)} + int{bool(metric.units)} + int{bool(metric.value)}, 1)
+        << name;
     EXPECT_FALSE(metric.doc.empty()) << name;
   }
 }

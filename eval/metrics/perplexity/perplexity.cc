@@ -2,6 +2,7 @@
 // on the same tokens, pair by pair.
 
 #include <cmath>
+#include <limits>
 
 #include "eval/catalogue.h"
 
@@ -33,6 +34,14 @@ std::vector<Share> delta_other(const Outcome& sample, const Outcome* dense) {
 template <size_t quartile>
 std::vector<Share> delta_quartile(const Outcome& sample, const Outcome* dense) {
   return delta_of(sample, dense, [&](size_t i) { return i * 4 / sample.nll.size() == quartile; });
+}
+
+/// Tokens fed first to last after a compression.
+template <int32_t first, int32_t last>
+std::vector<Share> delta_distance(const Outcome& sample, const Outcome* dense) {
+  return delta_of(sample, dense, [&](size_t i) {
+    return sample.since_event[i] >= first && sample.since_event[i] <= last;
+  });
 }
 
 /// What feeding alone changes: the dense run as it was fed against the dense run in one pass.
@@ -93,6 +102,14 @@ void register_metric(Catalogue& catalogue) {
   add("delta_nll_q2", "delta_nll of the second quarter of each window", delta_quartile<1>);
   add("delta_nll_q3", "delta_nll of the third quarter of each window", delta_quartile<2>);
   add("delta_nll_q4", "delta_nll of the last quarter of each window", delta_quartile<3>);
+  const std::string since = " tokens after the last compression";
+  add("delta_nll_d1_8", "delta_nll of tokens 1-8" + since, delta_distance<1, 8>);
+  add("delta_nll_d9_32", "delta_nll of tokens 9-32" + since, delta_distance<9, 32>);
+  add("delta_nll_d33_128", "delta_nll of tokens 33-128" + since, delta_distance<33, 128>);
+  add("delta_nll_d129_512", "delta_nll of tokens 129-512" + since, delta_distance<129, 512>);
+  add("delta_nll_d513_2048", "delta_nll of tokens 513-2048" + since, delta_distance<513, 2048>);
+  add("delta_nll_d2049", "delta_nll of tokens from 2049 on" + since,
+      delta_distance<2049, std::numeric_limits<int32_t>::max()>);
   catalogue.add(Metric{.name = "se_iid",
                        .unit = "nat/token",
                        .doc = "standard error of nll as if tokens were independent: too small",

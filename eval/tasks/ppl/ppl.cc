@@ -18,6 +18,8 @@ constexpr const char* kSchema = R"({
   "bos": {"type": "string", "default": "auto",
           "choices": ["auto", "none", "text_start", "each_window", "replace_first"],
           "doc": "auto: as the protocol says where the tokenizer adds BOS, none otherwise"},
+  "fidelity": {"type": "boolean", "default": true,
+               "doc": "feed everything once more beside a dense cache and compare: KL and the like"},
   "windows": {"type": "integer", "default": 0, "minimum": 0, "doc": "the first so many; 0: all"}})";
 
 std::string schema(const Json& given) {
@@ -79,6 +81,25 @@ void tag_recall(Sample& sample) {
   }
 }
 
+const std::vector<std::string> kMetrics{"ppl",
+                                        "nll",
+                                        "delta_nll",
+                                        "ppl_ratio",
+                                        "noise_floor",
+                                        "delta_nll_recall",
+                                        "delta_nll_other",
+                                        "delta_nll_q1",
+                                        "delta_nll_q2",
+                                        "delta_nll_q3",
+                                        "delta_nll_q4",
+                                        "delta_nll_d1_8",
+                                        "delta_nll_d9_32",
+                                        "delta_nll_d33_128",
+                                        "delta_nll_d129_512",
+                                        "delta_nll_d513_2048",
+                                        "delta_nll_d2049",
+                                        "se_iid"};
+
 Work prepare(const TaskSetup& setup) {
   const Json& params = *setup.params;
   const Protocol& protocol = catalogue().protocol(params.at("protocol").get<std::string>());
@@ -96,14 +117,13 @@ Work prepare(const TaskSetup& setup) {
   Work work{
       .protocol = cut->label,
       .metric_suffix = cut->metric_suffix,
-      .metrics = {"ppl", "nll", "delta_nll", "ppl_ratio", "noise_floor", "delta_nll_recall",
-                  "delta_nll_other", "delta_nll_q1", "delta_nll_q2", "delta_nll_q3", "delta_nll_q4",
-                  "se_iid"},
+      .metrics = kMetrics,
       .count = params.at("windows") == 0 ? all : std::min(all, params.at("windows").get<int64_t>()),
       .prefill_chunk = cut->prefill_chunk,
       .query_chunk = cut->score_chunk,
       .needs_raw_chunk = cut->needs_raw_chunk,
-      .noise_floor = true};
+      .noise_floor = true,
+      .fidelity = params.at("fidelity")};
   work.facts = {{"bos", name_of(bos)},
                 {"text_tokens", text->tokens.size()},
                 {"windows", work.count},
