@@ -14,10 +14,10 @@ CellRunner::CellRunner(const Registry& registry, const ThreadShare& share)
 
 std::optional<FinishedCell> CellRunner::run(const PlannedCell& planned,
                                             const CellObserver& observer) {
-  const double begin = seconds_now();
-  const std::string started = utc_now();
   const Runnable& runnable = loaded(planned.model, observer);
   set_thread_count(runnable.threads);
+  const double begin = seconds_now();  // loading is no cell's own
+  const std::string started = utc_now();
   std::optional<CellOutcome> outcome = run_cell(planned, {.model = runnable.model.get(),
                                                           .registry = &registry_,
                                                           .engine = runnable.engine,
