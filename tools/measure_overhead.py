@@ -4,7 +4,8 @@
 A random Llama of 9 million parameters reads random tokens: 768 in a prefill, then 255 one by one,
 two windows a method.  Of the time a cell takes, the passes through model and cache are its own
 clock's (prefill_s and decode_s of cells/<id>.json: rows, codecs and attention included); the rest
-is the harness: samples, scores, byte counts.  Planning, loading and reports are listed apart.
+is the harness: samples, scores, byte counts.  Planning, loading and reports are listed apart, and
+so are cells with "fidelity", which feed everything once more beside a dense cache.
 
     tools/measure_overhead.py [--threads N]       one JSON line a method and dtype; half a minute
 """
@@ -48,36 +49,40 @@ def write_model(folder: Path) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def experiment(dtype: str) -> dict:
+def experiment(dtype: str, fidelity: bool) -> dict:
     task = {"ppl": "decode", "tokens": "tokens.json", "P": PREFIX, "S": SCORED}
+    task["fidelity"] = fidelity
     return {
         "schema": "kvlab-config/1",
-        "name": f"overhead-{dtype}",
-        "output": f"run-{dtype}",
+        "name": "overhead",
+        "output": f"run-{dtype}-{fidelity}",
         "model": {"path": "model", "dtype": dtype},
         "tasks": [task],
         "methods": METHODS,
     }
 
 
-def measured(run: Path, dtype: str) -> list[dict]:
+def measured(run: Path, dtype: str, fidelity: bool) -> list[dict]:
     record = json.loads((run / "record.json").read_text())
     cells = [json.loads((run / "cells" / f"{id}.json").read_text()) for id in record["cells"]]
     in_cells = sum(cell["provenance"]["seconds"] for cell in cells)
     lines = []
     for cell in cells:
         whole = cell["provenance"]["seconds"]
-        passes = sum(sample["prefill_s"] + sample["decode_s"] for sample in cell["timing"])
+        passes = sum(
+            sample["prefill_s"] + sample["decode_s"] for sample in cell["timing"]["samples"]
+        )
         line = {
             "method": cell["title"],
             "dtype": dtype,
+            "fidelity": fidelity,
             "threads": cell["provenance"]["threads"],
             "cell_s": whole,
             "passes_s": passes,
             "outside_cells_s": record["sessions"][-1]["seconds"] - in_cells,
         }
-        # Dense is also fed in one pass, for the noise floor, whose time no clock of the cell holds.
-        if not cell["observed"]["samples"][0].get("one_pass_nll"):
+        # Passes that no clock of the cell holds: dense is also fed in one, for the noise floor.
+        if not fidelity and not cell["observed"]["samples"][0].get("one_pass_nll"):
             line["overhead"] = (whole - passes) / whole
         lines.append(line)
     return lines
@@ -94,13 +99,13 @@ def main() -> None:
         parameters = write_model(folder / "model")
         tokens = [chance.randrange(VOCAB) for _ in range(WINDOWS * (PREFIX + SCORED + 1))]
         (folder / "tokens.json").write_text(json.dumps(tokens))
-        for dtype in ("float32", "bfloat16"):
-            config = folder / f"{dtype}.json"
-            config.write_text(json.dumps(experiment(dtype)))
+        for dtype, fidelity in (("float32", False), ("bfloat16", False), ("float32", True)):
+            config = folder / "config.json"
+            config.write_text(json.dumps(experiment(dtype, fidelity)))
             command = [kvlab, "eval", config, "--threads", str(threads)]
             subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL)
-            for line in measured(folder / f"run-{dtype}", dtype):
-                print(json.dumps({"parameters": parameters, **line}))
+            for line in measured(folder / f"run-{dtype}-{fidelity}", dtype, fidelity):
+                print(json.dumps({"parameters": parameters, **line}), flush=True)
 
 
 if __name__ == "__main__":
