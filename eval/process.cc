@@ -1,5 +1,6 @@
 #include "eval/process.h"
 
+#include <malloc.h>
 #include <sched.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
@@ -98,6 +99,11 @@ int64_t peak_resident_bytes() {
 }
 
 void reset_peak_resident() { std::ofstream("/proc/self/clear_refs") << 5; }
+
+int64_t heap_bytes() {
+  const struct mallinfo2 info = ::mallinfo2();
+  return static_cast<int64_t>(info.uordblks + info.hblkhd);
+}
 
 Json describe_machine() {
   utsname kernel{};

@@ -15,6 +15,9 @@ int64_t resident_bytes();
 int64_t peak_resident_bytes();
 void reset_peak_resident();
 
+/// Bytes in use on the heap, mapped blocks included; 0 where the C library does not say.
+int64_t heap_bytes();
+
 /// {"cpu", "logical_cpus", "physical_cores", "affinity", "numa_nodes", "memory_bytes", "kernel",
 /// "environment": {OMP_*, MKL_*, KVLAB_*, TORCH_*, CUDA_*}}.
 Json describe_machine();

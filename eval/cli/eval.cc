@@ -101,6 +101,7 @@ int finish(const Options& options, const Experiment& experiment, const RunResult
     fail(interrupted() ? "E_INTERRUPTED" : "E_TIME", "eval: ", result.missing, " of ",
          result.missing + result.finished.size(), " cells are missing: ", result.stopped);
   }
+  KVLAB_REQUIRE(result.broken.empty(), "E_NOT_EXACT", "eval: ", result.broken.front());
   KVLAB_REQUIRE(result.nan_samples == 0, "E_NONFINITE", "eval: ", result.nan_samples,
                 " samples met logits that are not finite and are in no mean; samples.jsonl names ",
                 "them");

@@ -8,12 +8,14 @@ namespace {
 constexpr std::array<ExitMeaning, 8> kMeanings = {{
     {kDone, "done", ""},
     {kNegative,
-     "done, and the answer is no: NaN met, a self-test failed, a run is worse or lacks a cell",
-     "E_NONFINITE"},
+     "done, and the answer is no: NaN met, a promise broken, a self-test failed, a run is worse or "
+     "lacks a cell",
+     "E_NONFINITE E_NOT_EXACT"},
     {kUsage, "not a command line of kvlab", "E_USAGE"},
     {kInput, "a config, model, text, method or plugin cannot be used", "all others"},
     {kRefused, "the rules of measurement forbid it",
-     "E_METHOD_CANNOT_MATTER E_NONCAUSAL_STORED_READ E_INCOMPARABLE E_BYTES_MISMATCH"},
+     "E_METHOD_CANNOT_MATTER E_NONCAUSAL_STORED_READ E_INCOMPARABLE E_BYTES_MISMATCH "
+     "E_READS_FUTURE"},
     {kResources, "disk, memory or time ran out, a worker died, or another process is writing there",
      "E_DISK E_MEMORY E_FULL E_BUSY E_TIME E_WORKER"},
     {kInternal, "a mistake in kvlab itself", "E_INTERNAL"},

@@ -134,6 +134,7 @@ PlannedCell Planner::plan(const Cell& cell, const std::filesystem::path& folder)
   const Work& work = *prepared.work;
   PlannedCell planned{
       .cell = &cell, .model = model, .work = prepared.work, .feeding = feeding_of(cell, work)};
+  planned.says_exact = composition.capabilities.exact;
   if (!state_->options.allow_vacuous) {
     check_matters(composition, who, work.sample(0), planned.feeding);
   }

@@ -19,6 +19,7 @@ struct PlannedCell {
   Json model{};  // its specification, paths looked up
   std::shared_ptr<const Work> work{};
   Feeding feeding{};
+  bool says_exact = false;  // Capabilities::exact of its method
   Comparable facts{};
 };
 

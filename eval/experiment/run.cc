@@ -13,6 +13,7 @@
 #include "eval/experiment/summary.h"
 #include "eval/experiment/workers.h"
 #include "eval/process.h"
+#include "eval/promises.h"
 #include "eval/threads.h"
 
 namespace kvlab {
@@ -161,7 +162,22 @@ class Runner {
     return all;
   }
 
+  /// Cells whose methods say that they are exact, against their dense cells.
+  void hold_to_promises() {
+    for (size_t i = 0; i < planned_.size(); ++i) {
+      const Cell& cell = *planned_[i].cell;
+      const auto& dense = finished_[cell.reference];
+      if (!planned_[i].says_exact || cell.is_dense || !finished_[i] || !dense) continue;
+      const auto broken = broken_exactness(finished_[i]->outcome, dense->outcome);
+      if (!broken) continue;
+      result_.broken.push_back(cell.title + " on " + cell.task.name +
+                               ": says that it is exact, but " + *broken);
+      warn(result_.broken.back());
+    }
+  }
+
   void collect() {
+    hold_to_promises();
     for (auto& cell : finished_) {
       if (!cell) continue;
       result_.nan_samples += cell->outcome.nan_samples();

@@ -36,7 +36,8 @@ struct RunResult {
   std::vector<FinishedCell> finished{};  // in the order of the expansion
   size_t ran = 0, kept = 0, missing = 0;
   int64_t nan_samples = 0;
-  std::string stopped{};  // why cells are missing; empty: none is
+  std::vector<std::string> broken{};  // promises of methods, a sentence each
+  std::string stopped{};              // why cells are missing; empty: none is
   FinishedCells cells() const;
 };
 

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "eval/dense_twin.h"
+#include "eval/promises.h"
 #include "eval/rules.h"
 
 namespace kvlab {
@@ -107,9 +108,11 @@ std::optional<CellOutcome> run_cell(const PlannedCell& planned, const CellRun& r
   for (int64_t i = 0; i < planned.work->count; ++i) {
     if (run.interrupted && run.interrupted()) return std::nullopt;
     const Sample sample = planned.work->sample(i);
-    cell.samples.push_back(
-        run_sample(subject, sample, planned.feeding,
-                   {.fed = run.fed, .kernels = i == 0 ? &cell.kernels : nullptr}));
+    if (i == 0) check_causality(subject, planned.cell->title, sample, planned.feeding.read);
+    MemoryWatch memory(planned.cell->title, subject.where.run_dtype);
+    cell.samples.push_back(run_sample(
+        subject, sample, planned.feeding,
+        {.fed = run.fed, .kernels = i == 0 ? &cell.kernels : nullptr, .companion = &memory}));
     Outcome& outcome = cell.samples.back();
     if (planned.work->fidelity && !outcome.is_nan) {
       measure_fidelity(subject, reference, sample, planned, run, outcome);
