@@ -200,17 +200,19 @@ void add_layers(Json& plots, const PageQuestion& question) {
   }
 }
 
-/// What a step of decoding reads and how fast.  attn_gb_s * attn_us is bytes / 1000; bw_frac is the
-/// share of the bandwidth that was measured in the same process.
+/// What attention reads in a step of decoding and how fast: attn_gb_s * attn_us is bytes / 1000.
+/// The ceiling was measured in the same process; bw_frac is the share of it that was reached.
 void add_roofline(Json& plots, const PageQuestion& question) {
   Json points = Json::array(), ceiling;
   for (size_t i = 0; i < question.rows.size(); ++i) {
     const PageRow& row = question.rows[i];
-    const auto us = row.value("attn_us"), rate = row.value("attn_gb_s");
-    if (!us || !rate) continue;
-    points.push_back({{"row", i}, {"x", *us * *rate * 1e3}, {"y", *rate}});
-    const auto share = row.value("bw_frac");
-    if (ceiling.is_null() && share && *share > 0) ceiling = *rate / *share;
+    const auto bytes = row.value("bytes_moved"), rate = row.value("attn_gb_s");
+    if (!bytes || !rate || *bytes <= 0) continue;
+    points.push_back({{"row", i}, {"x", *bytes}, {"y", *rate}});
+    const auto measured = row.value("read_gb_s"), share = row.value("bw_frac");
+    if (!ceiling.is_null()) continue;
+    if (measured) ceiling = *measured;
+    if (!measured && share && *share > 0) ceiling = *rate / *share;
   }
   if (points.empty()) return;
   plots.push_back({{"kind", "roofline"},

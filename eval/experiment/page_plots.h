@@ -15,7 +15,7 @@ using SamplesByRun = std::map<std::string, std::vector<const Json*>>;
 /// In the order of the page.  Kinds and their members:
 ///   tradeoff  "metric", "unit", "better", "points": [{"row", "x", "y", "low", "high"}],
 ///             "front": [[x, y], ...], "dense": y;  x is the compression ratio
-///   roofline  "points": [{"row", "x": bytes a step reads, "y": GB/s}], "ceiling": GB/s
+///   roofline  "points": [{"row", "x": bytes a step moves, "y": GB/s}], "ceiling": GB/s
 ///   speedup   "points": [{"row", "x": bound, "y": measured}]
 ///   needle    "lengths", "depths", "panels": [{"row", "scores": [length][depth] or null,
 ///             "counts"}]

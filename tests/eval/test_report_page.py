@@ -15,6 +15,7 @@ from report_lines import BUCKETS, HOSTILE, LAYERS, METHODS, write_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
+PAPER = {"width": 703, "height": 1000}  # A4 between the margins
 
 pytestmark = pytest.mark.examples("quant", "window")
 
@@ -35,7 +36,14 @@ def browser():
 class Shown:
     """A report in the browser, with everything it complained about or asked for."""
 
-    def __init__(self, browser, path: Path, viewport: dict | None = None, scheme: str = "light"):
+    def __init__(
+        self,
+        browser,
+        path: Path,
+        viewport: dict | None = None,
+        scheme: str = "light",
+        wait_for_plots: bool = True,
+    ):
         self.complaints: list[str] = []
         self.asked: list[str] = []
         self.context = browser.new_context(
@@ -51,7 +59,8 @@ class Shown:
             "}).observe({type: 'layout-shift', buffered: true})"
         )
         self.page.goto(path.as_uri())
-        self.page.wait_for_selector("html[data-ready]")
+        if wait_for_plots:
+            self.page.wait_for_selector("html[data-ready]")
 
     def scroll_through(self) -> None:
         height = self.page.evaluate("document.documentElement.scrollHeight")
@@ -168,7 +177,7 @@ def test_every_plot_is_there(show, everything):
 
 
 def test_every_plot_is_also_a_sentence_and_a_table(show, report):
-    shown = show(report)
+    shown = show(report, wait_for_plots=False)
     labels = shown.page.eval_on_selector_all(
         ".plot", "all => all.map(p => p.getAttribute('aria-label'))"
     )
@@ -181,7 +190,7 @@ def test_every_plot_is_also_a_sentence_and_a_table(show, report):
 
 
 def test_a_table_sorts_by_click(show, everything):
-    shown = show(everything)
+    shown = show(everything, wait_for_plots=False)
     given = shown.methods()
     assert given[0] == "dense"
     assert len(given) == len(METHODS)
@@ -198,7 +207,7 @@ def test_a_table_sorts_by_click(show, everything):
 
 
 def test_a_table_sorts_by_keyboard_and_what_is_missing_comes_last(show, everything):
-    shown = show(everything)
+    shown = show(everything, wait_for_plots=False)
     for _ in range(200):
         shown.page.keyboard.press("Tab")
         if shown.page.evaluate("document.activeElement.textContent") == "Δ to dense":
@@ -214,7 +223,7 @@ def test_a_table_sorts_by_keyboard_and_what_is_missing_comes_last(show, everythi
 
 
 def test_the_first_key_skips_to_the_results(show, measured):
-    shown = show(measured)
+    shown = show(measured, wait_for_plots=False)
     shown.page.keyboard.press("Tab")
     assert shown.page.evaluate("document.activeElement.getAttribute('href')") == "#main"
     assert shown.page.evaluate("document.activeElement.getBoundingClientRect().left") >= 0
@@ -267,6 +276,17 @@ def test_print_is_light_and_complete_whatever_the_screen_is(show, everything):
     assert lightness(colours["page"]) > 240
     assert lightness(colours["plot"]) > 240
     assert not shown.page.locator("nav").is_visible()
+    shown.page.set_viewport_size(PAPER)
+    cut = shown.page.eval_on_selector_all(
+        ".scroll table, .plot .main-svg",
+        "all => all.filter(e => e.checkVisibility()"
+        " && e.getBoundingClientRect().right > innerWidth).length",
+    )
+    assert cut == 0
+    heights = shown.page.eval_on_selector_all(
+        ".plot", "all => all.map(p => p.clientHeight - p.querySelector('svg').clientHeight)"
+    )
+    assert all(room >= 0 for room in heights), heights
     pdf = shown.page.pdf(format="A4")
     assert pdf.startswith(b"%PDF")
     assert shown.complaints == []
@@ -290,7 +310,7 @@ def test_names_are_text_wherever_they_come_from(show, everything):
 
 
 def test_rows_of_others_stand_apart(show, everything):
-    shown = show(everything)
+    shown = show(everything, wait_for_plots=False)
     table = shown.page.locator("#references table.grey")
     assert "Reported elsewhere" in shown.texts("#references h2")
     assert table.locator("tbody tr").count() > 0
@@ -303,14 +323,14 @@ def test_rows_of_others_stand_apart(show, everything):
 
 
 def test_warnings_and_unfinished_cells_stand_first(show, everything, measured):
-    notice = show(everything).page.locator("main > .notice")
+    notice = show(everything, wait_for_plots=False).page.locator("main > .notice")
     assert "a cell is still to be run" in notice.text_content()
     assert f"no fused kernel covers {HOSTILE}" in notice.text_content()
-    assert show(measured).page.locator(".notice").count() == 0
+    assert show(measured, wait_for_plots=False).page.locator(".notice").count() == 0
 
 
 def test_bold_is_bold(show, everything):
-    shown = show(everything)
+    shown = show(everything, wait_for_plots=False)
     assert shown.page.locator("#q1 td.best").count() == 0
     best = shown.page.locator("#q2 .scroll.full td.best")
     assert best.count() == 1
@@ -318,7 +338,7 @@ def test_bold_is_bold(show, everything):
 
 
 def test_the_record_is_in_the_page(show, measured):
-    shown = show(measured)
+    shown = show(measured, wait_for_plots=False)
     shown.page.get_by_text("Reproducibility record").click()
     record = shown.page.locator("pre.record")
     assert record.is_visible()

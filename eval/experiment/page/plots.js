@@ -123,7 +123,11 @@ function labelTrace(points, question, layout, place) {
     const at = axis.type === "log" ? Math.log10(value) : value;
     return (at - axis.range[0]) / (axis.range[1] - axis.range[0]);
   };
-  const down = (value) => (isFiniteNumber(value) ? 1 - share(layout.yaxis, value) : null);
+  const down = (value) => {
+    if (!isFiniteNumber(value)) return null;
+    const at = 1 - share(layout.yaxis, value);
+    return isFiniteNumber(at) ? at : 1; // below a logarithmic axis
+  };
   const labels = placeLabels(points.map(({ row, x, y, low, high }) => ({
     x: share(layout.xaxis, x), y: down(y), low: down(low), high: down(high), text: question.rows[row].setting,
   })), place.width - 75, place.height - 60);
@@ -285,7 +289,7 @@ function drawRoofline(plot, question, place) {
   const axis = octaves(plot.points.map(({ x }) => x));
   const ceiling = isFiniteNumber(plot.ceiling) ? plot.ceiling : null;
   const layout = baseLayout({
-    xaxis: { ...axis, ticktext: axis.tickvals.map(byteText), title: { text: "bytes read in a step (log2)" } },
+    xaxis: { ...axis, ticktext: axis.tickvals.map(byteText), title: { text: "bytes moved in a step (log2)" } },
     yaxis: { range: padded([...plot.points.map(({ y }) => y), ceiling ?? 0], { zero: true }), title: { text: "achieved GB/s" } },
     shapes: ceiling ? [reference(0, 1, ceiling, ceiling, { xref: "paper" })] : [],
     annotations: ceiling ? [{
@@ -358,7 +362,7 @@ const KINDS = {
     note: (plot) => (isFiniteNumber(plot.ceiling) ? "dotted: what a sum over memory reached in the same process" : ""),
     say: (plot, question) => `Achieved bandwidth of ${names(plot, question).map((name, i) => `${name} ${digits(plot.points[i].y)} GB/s`).join(", ")}`
       + (isFiniteNumber(plot.ceiling) ? `; measured ceiling ${digits(plot.ceiling)} GB/s.` : "."),
-    table: (plot, question) => tableOf(["method", "bytes in a step", "GB/s", "of the ceiling"], plot.points.map((p) =>
+    table: (plot, question) => tableOf(["method", "bytes moved in a step", "GB/s", "of the ceiling"], plot.points.map((p) =>
       [cell(question.rows[p.row].title), cell(p.x, byteText(p.x)), digitsCell(p.y), digitsCell(isFiniteNumber(plot.ceiling) ? p.y / plot.ceiling : null)])),
   },
   speedup: {
@@ -497,7 +501,7 @@ function drawAgain(all = false) {
   for (const [place, entry] of drawn) if (all || entry.done) drawOne(place);
 }
 
-const PRINT_WIDTH = 690; // CSS pixels across A4 inside the margins
+const PRINT_WIDTH = 690; // CSS pixels across A4 inside the margins; heights as in report.css
 
 function drawForPrint() {
   if (!plotly) return;

@@ -239,16 +239,18 @@ TEST_F(PageData, LayersAreNumbersOrHeads) {
 
 TEST_F(PageData, ARooflineIsBytesTheirRateAndWhatWasMeasured) {
   add_scores();
-  add_pair("attn_us", 10, 4, "us");
+  add_pair("bytes_moved", 80000, 24000, "byte");
   EXPECT_THAT(plots("roofline"), IsEmpty());
   add_pair("attn_gb_s", 8, 6, "GB/s", "higher");
   add_pair("bw_frac", 0.8, 0.6, "fraction", "higher");
   add_pair("speedup_roofline", 1, 3.2, "ratio", "higher");
   add_pair("attn_speedup", 1, 2.5, "ratio", "higher");
   const Json roofline = plots("roofline").at(0);
-  EXPECT_EQ(roofline.at("points").at(1).at("x"), 24000.0);  // 4e-6 s of 6e9 bytes/s
+  EXPECT_EQ(roofline.at("points").at(1).at("x"), 24000.0);
   EXPECT_EQ(roofline.at("points").at(1).at("y"), 6.0);
   EXPECT_EQ(roofline.at("ceiling"), 10.0);
+  add_pair("read_gb_s", 12, 11, "GB/s", "higher");
+  EXPECT_EQ(plots("roofline").at(0).at("ceiling"), 12.0) << "dense's, where it is said itself";
   EXPECT_EQ(plots("speedup").at(0).at("points").at(1), (Json{{"row", 1}, {"x", 3.2}, {"y", 2.5}}));
 }
 
