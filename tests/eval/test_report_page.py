@@ -50,6 +50,7 @@ class Shown:
             viewport=viewport or DESKTOP, color_scheme=scheme, offline=True
         )
         self.page = self.context.new_page()
+        self.page.set_default_timeout(120_000)  # a slow machine is no failure
         self.page.on("console", lambda message: self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
