@@ -126,6 +126,7 @@ class SampleRun {
     if (subject_.tokenizer != nullptr) {
       outcome_->texts.push_back(subject_.tokenizer->decode(made));
       outcome_->texts.back().resize(end_of(outcome_->texts.back(), turn, made));
+      if (turn.first_line) cut_to_first_line(outcome_->texts.back());
       outcome_->references.push_back(turn.references);
     }
     outcome_->generated.push_back(std::move(made));
@@ -139,6 +140,11 @@ class SampleRun {
     size_t end = text.size();
     for (const std::string& stop : turn.stop) end = std::min(end, text.find(stop, first));
     return end;
+  }
+
+  static void cut_to_first_line(std::string& text) {
+    text.erase(0, text.find_first_not_of('\n'));
+    text.resize(std::min(text.find('\n'), text.size()));
   }
 
   bool is_stopped(const Turn& turn, const std::vector<int32_t>& made) const {

@@ -28,6 +28,7 @@ struct Turn {
   std::vector<std::string> references{};  // the same for tasks judged by text, in any metric's way
   /// The text ends before the first of these; they are not looked for in the first token.
   std::vector<std::string> stop{};
+  bool first_line = false;    // the answer is the first line of the text that is not empty
   bool from_nothing = false;  // with turns_restart: fed to an empty cache instead of the context's
 };
 

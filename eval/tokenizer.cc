@@ -88,6 +88,10 @@ struct ModelTokenizer::Impl {
   }
 };
 
+std::string Tokenizer::chat(std::string_view) {
+  fail("E_UNSUPPORTED", "tokenizer ", sha256(), ": it has no chat template");
+}
+
 ModelTokenizer::ModelTokenizer(const fs::path& model_directory)
     : impl_(std::make_unique<Impl>(model_directory)) {}
 ModelTokenizer::~ModelTokenizer() = default;
@@ -107,6 +111,14 @@ TokenSpans ModelTokenizer::encode_spans(std::string_view text, Special special) 
 std::string ModelTokenizer::decode(std::span<const int32_t> tokens) {
   const Json ids(std::vector<int32_t>(tokens.begin(), tokens.end()));
   return impl_->ask({{"decode", ids}}).at("text").get<std::string>();
+}
+
+std::string ModelTokenizer::chat(std::string_view prompt) {
+  const Json answer = impl_->ask({{"chat", prompt}});
+  KVLAB_REQUIRE(answer.contains("text"), "E_UNSUPPORTED", impl_->file.string(),
+                ": no chat template lies beside it (chat_template.jinja, or `chat_template` in ",
+                "tokenizer_config.json); give the task file one of its own around {prompt}");
+  return answer.at("text");
 }
 
 const fs::path& ModelTokenizer::file() const { return impl_->file; }

@@ -28,6 +28,9 @@ class Tokenizer {
   virtual TokenSpans encode_spans(std::string_view text, Special special) = 0;
   virtual std::string decode(std::span<const int32_t> tokens) = 0;
   virtual const std::string& sha256() const = 0;  // of what it was made from
+  /// What a user says, as a conversation that the model is to answer.  E_UNSUPPORTED: the tokenizer
+  /// comes without a chat template.  E_FORMAT: its template fails.
+  virtual std::string chat(std::string_view prompt);
 
   std::vector<int32_t> encode(std::string_view text, Special special) {
     return encode_spans(text, special).tokens;
@@ -49,6 +52,9 @@ class ModelTokenizer final : public Tokenizer {
   TokenSpans encode_spans(std::string_view text, Special special) override;
   std::string decode(std::span<const int32_t> tokens) override;
   const std::string& sha256() const override;
+  /// The Jinja template of chat_template.jinja or tokenizer_config.json beside the tokenizer, in
+  /// jinja2's sandbox: one user message, add_generation_prompt.  It knows no date.
+  std::string chat(std::string_view prompt) override;
 
   const std::filesystem::path& file() const;
   int64_t vocab_size() const;  // with added tokens

@@ -1,8 +1,12 @@
 """Text to tokens and back, one JSON object per line: what kvlab asks of a model's own tokenizer.
 
 Started as `python -c <this file> FILE` with FILE a tokenizer.json or a tokenizer.model.  The first
-line out describes the tokenizer.  Then each line in is {"encode": TEXT, "special": BOOL} or
-{"decode": [IDS]}, and each line out {"tokens": [IDS], "bytes": [[BEGIN, END], ...]}, {"text": TEXT}
+line out describes the tokenizer.  Then for each line in there is one out:
+
+    {"encode": TEXT, "special": BOOL}   {"tokens": [IDS], "bytes": [[BEGIN, END], ...]}
+    {"decode": [IDS]}                   {"text": TEXT}
+    {"chat": TEXT}                      {"text": TEXT}, or {} where there is no chat template
+
 or {"error": MESSAGE}.  `special` adds what the model's tokenizer adds by itself, usually a first
 token; `bytes` are where in the UTF-8 text a token stands, empty for those that were added.
 """
@@ -11,6 +15,7 @@ import hashlib
 import json
 import os
 import sys
+from functools import cache
 
 
 def in_bytes(text, spans):
@@ -76,6 +81,58 @@ class SentencePieceTokenizer:
         return self.inner.decode(ids)
 
 
+class ChatTemplate:
+    """The model's own, rendered as `transformers` renders it, but for the date."""
+
+    def __init__(self, folder):
+        config = {}
+        if os.path.exists(path := os.path.join(folder, "tokenizer_config.json")):
+            with open(path, encoding="utf-8") as file:
+                config = json.load(file)
+        source = config.get("chat_template")
+        if isinstance(source, list):  # several by name
+            source = {one["name"]: one["template"] for one in source}.get("default")
+        if os.path.exists(path := os.path.join(folder, "chat_template.jinja")):
+            with open(path, encoding="utf-8") as file:
+                source = file.read()
+        self.tokens = {
+            key: value["content"] if isinstance(value, dict) else value
+            for key, value in config.items()
+            if key.endswith("_token") and isinstance(value, str | dict)
+        }
+        self.template = source and self.compiled(source)
+
+    @staticmethod
+    def compiled(source):
+        try:
+            from jinja2 import TemplateError
+            from jinja2.ext import loopcontrols
+            from jinja2.sandbox import ImmutableSandboxedEnvironment
+        except ImportError as error:
+            raise ValueError(f"its chat template needs the Python package {error.name}") from error
+
+        def raise_exception(message):
+            raise TemplateError(message)
+
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+        )
+        environment.filters["tojson"] = lambda value, **how: json.dumps(
+            value, **({"ensure_ascii": False} | how)
+        )
+        environment.globals["raise_exception"] = raise_exception
+        return environment.from_string(source)
+
+    def render(self, prompt):
+        return self.template.render(
+            messages=[{"role": "user", "content": prompt}],
+            tools=None,
+            documents=None,
+            add_generation_prompt=True,
+            **self.tokens,
+        )
+
+
 def first_line(error):
     return (str(error).strip() or repr(error)).splitlines()[0]
 
@@ -94,7 +151,10 @@ def opened(path):
     return tokenizer, {"vocab_size": tokenizer.vocab_size, "sha256": digest}
 
 
-def answer(tokenizer, request):
+def answer(tokenizer, chat, request):
+    if "chat" in request:
+        template = chat()
+        return {"text": template.render(request["chat"])} if template.template else {}
     if "encode" in request:
         ids, spans = tokenizer.encode(request["encode"], request["special"])
         return {"tokens": ids, "bytes": spans}
@@ -113,9 +173,10 @@ def main():
     say(greeting)
     if tokenizer is None:
         return
+    chat = cache(lambda: ChatTemplate(os.path.dirname(sys.argv[1])))
     for line in sys.stdin.buffer:
         try:
-            say(answer(tokenizer, json.loads(line)))
+            say(answer(tokenizer, chat, json.loads(line)))
         except Exception as error:  # noqa: BLE001
             say({"error": first_line(error)})
 

@@ -62,6 +62,26 @@ std::string task_title(const TaskSpec& task, const Catalogue& catalogue) {
   return task.name + (given.empty() ? "" : " (" + given + ")");
 }
 
+namespace {
+
+/// Of what a task says of its data, what changes scores by points when it is wrong.
+std::string settings_of(const Json& data) {
+  std::string text;
+  if (data.contains("bos")) text += " · BOS " + data.at("bos").get<std::string>();
+  if (data.contains("chat_template")) {
+    const Json& chat = data.at("chat_template");
+    text += " · chat template " + (chat.is_null()    ? "none"
+                                   : chat == "model" ? "model's"
+                                                     : chat.dump());
+  }
+  if (data.contains("max_new_tokens"))
+    text += " · at most " + data.at("max_new_tokens").dump() + " tokens, stop " +
+            data.at("stop").dump();
+  return text;
+}
+
+}  // namespace
+
 std::string heading_of(const FinishedCell& cell, const Catalogue& catalogue) {
   const Cell& c = *cell.cell;
   const int64_t chunk = cell.facts.prefill_chunk;
@@ -69,8 +89,7 @@ std::string heading_of(const FinishedCell& cell, const Catalogue& catalogue) {
   return "## " + task_title(c.task, catalogue) + "\n\n" + model + ", " + cell.outcome.dtype +
          " · " + cell.facts.protocol + " · " + cell.facts.read_policy + " · prefill " +
          (chunk == 0 ? "in one pass" : "in chunks of " + std::to_string(chunk)) +
-         (c.matrix.query_aware ? " · query in the prefill" : "") +
-         (cell.data.contains("bos") ? " · BOS " + cell.data.at("bos").get<std::string>() : "") +
+         (c.matrix.query_aware ? " · query in the prefill" : "") + settings_of(cell.data) +
          " · seed " + std::to_string(c.seed) + " · " + std::to_string(cell.outcome.samples.size()) +
          " samples\n\n";
 }

@@ -28,9 +28,13 @@ class Letters final : public Tokenizer {
   }
   std::string decode(std::span<const int32_t> tokens) override {
     std::string text;
-    for (const int32_t token : tokens) text += static_cast<char>('A' + token);
+    for (const int32_t token : tokens) {
+      const char letter = static_cast<char>('A' + token);
+      text += newlines.find(letter) == newlines.npos ? letter : '\n';
+    }
     return text;
   }
+  std::string newlines{};  // letters that are written as one
   const std::string& sha256() const override { return name_; }
 
  private:
@@ -96,6 +100,17 @@ TEST_F(RunSample, TextEndsBeforeAStopStringButNotInItsFirstToken) {
   outcome = run(sample);
   EXPECT_THAT(outcome.texts, ElementsAre("F"));
   EXPECT_THAT(outcome.generated[0], ElementsAre(5, 6));
+}
+
+TEST_F(RunSample, AnAnswerMayBeItsFirstLine) {
+  // The letters of 5, 6, 7, 8 are F, G, H, I.
+  letters_.newlines = {'F', 'H'};
+  Sample sample{.context = {.ids = context_}, .turns = {ask({4}, 4)}};
+  EXPECT_THAT(run(sample).texts, ElementsAre("\nG\nI"));
+  sample.turns[0].first_line = true;
+  EXPECT_THAT(run(sample).texts, ElementsAre("G"));
+  letters_.newlines = {'F', 'G', 'H', 'I'};
+  EXPECT_THAT(run(sample).texts, ElementsAre(""));
 }
 
 TEST_F(RunSample, SaysHowMuchOfANeedleEachHeadStillHolds) {
