@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/json.h"
@@ -30,6 +31,7 @@ struct Turn {
   std::vector<std::string> stop{};
   bool first_line = false;    // the answer is the first line of the text that is not empty
   bool from_nothing = false;  // with turns_restart: fed to an empty cache instead of the context's
+  std::string text{}, answer_prefix{};  // the query in words, for readers; tokens are what is fed
 };
 
 /// Phases: the context is prefilled and compressed; each turn's query is fed through the compressed
@@ -43,10 +45,17 @@ struct Sample {
   std::vector<Range> needles{};  // tokens of the context that answers are made from
   std::string match = "tokens";  // how answers are compared, for readers of sample files
   Json meta = Json::object();    // of the sample: reported with its result
+  std::string text{};            // the context in words, of tasks made of text
 };
 
-/// One line of a sample file: {"id", "task", "seed", "context_ids", "query_ids", "labels", ...};
-/// query and labels of all turns are joined, as the labels are of context and queries.
+/// What is fed and asked: {"id", "context_ids", "query_ids", "labels", ...}; query and labels of
+/// all turns are joined, as the labels are of context and queries.
 Json describe(const Sample& sample);
+
+/// One line of a sample file: what describe() says and {"task", "seed"}; of text the words instead
+/// of the tokens, {"context", "query", "answer_prefix", "answers"}, and where there are several
+/// turns a list of them under "turns".  "meta" adds needle_spans and n_tokens, which are the
+/// context's and the first query's with its answer prefix.
+Json record_of(const Sample& sample, std::string_view task, uint64_t seed);
 
 }  // namespace kvlab
