@@ -27,4 +27,5 @@ PYBIND11_MODULE(_kvlab, module) {
   kvlab::python::add_methods(module);
   kvlab::python::add_cache(module);
   kvlab::python::add_evaluate(module);
+  kvlab::python::add_samples(module);
 }

@@ -14,6 +14,7 @@ void add_errors(pybind11::module_& module);
 void add_methods(pybind11::module_& module);
 void add_cache(pybind11::module_& module);
 void add_evaluate(pybind11::module_& module);
+void add_samples(pybind11::module_& module);
 
 /// Everything this build contains; made when it is first asked for.
 const Registry& registry();

@@ -1,7 +1,7 @@
 """KV-cache compression, really stored: the Python face of libkvlab.
 
-methods() names the methods, method_info() describes one, evaluate() runs an experiment, Cache holds
-the keys and values of a model of your own.
+methods() names the methods, method_info() describes one, evaluate() runs an experiment, samples()
+shows what a task asks, Cache holds the keys and values of a model of your own.
 """
 
 import torch  # noqa: F401  # first: its libraries are loaded by torch's own rules
@@ -19,7 +19,7 @@ from kvlab.errors import (
     UnknownError,
     UnsupportedError,
 )
-from kvlab.experiment import evaluate
+from kvlab.experiment import evaluate, samples
 from kvlab.registry import method_info, methods
 from kvlab.shape import Layer, ModelShape, Rope
 
@@ -44,5 +44,6 @@ __all__ = [
     "evaluate",
     "method_info",
     "methods",
+    "samples",
     "version",
 ]

@@ -20,6 +20,9 @@ def evaluate(
     progress: Callable[[int, int, str], None] | None,
     warn: Callable[[str], None],
 ) -> tuple[list[dict[str, Any]], int]: ...
+def samples(
+    task: dict[str, Any], model: dict[str, Any], seed: int, count: int
+) -> list[dict[str, Any]]: ...
 
 class Cache:
     def __init__(self, shape: ModelShape, method: Any, where: dict[str, Any]) -> None: ...

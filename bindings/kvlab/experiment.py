@@ -66,5 +66,38 @@ def evaluate(
     return records
 
 
+def samples(
+    task: Mapping[str, Any] | str,
+    *,
+    model: Mapping[str, Any] | str | PathLike[str],
+    seed: int = 0,
+    count: int = 0,
+) -> list[dict[str, Any]]:
+    """What a task asks, as `kvlab samples` prints it; no model runs.
+
+    task: its name, or {"builtin": NAME, ...} with parameters; files it names are looked up from the
+        working folder.
+    model: a directory, whose tokenizer and vocabulary are used, the name of a built-in model, or
+        the value that a config has.
+    seed: of the data.
+    count: only the first so many; 0: all.
+
+    Returns a dict per sample.  Of text: "id", "task", "seed", "context", "query", "answer_prefix",
+    "answers", "match", "max_new_tokens", "meta" ("n_tokens", "depth", "needle_spans"); of tokens
+    "context_ids", "query_ids", "labels" (-1: not scored) instead of the words; several turns stand
+    in a list, "turns".  Raises kvlab.Error: E_NO_TOKENIZER, E_HAYSTACK_TOO_SHORT, ...
+
+    >>> samples("copy", model="recall2", count=1)[0]["id"]
+    'copy-0'
+    """
+    if isinstance(model, Mapping):
+        spec = dict(model)
+    else:
+        name = str(model)
+        spec = {"path" if "/" in name or Path(name).exists() else "builtin": name}
+    given = {"builtin": task} if isinstance(task, str) else dict(task)
+    return _kvlab.samples(given, spec, seed, count)
+
+
 def _warn(sentence: str) -> None:
     warnings.warn(sentence, RuntimeWarning, stacklevel=3)

@@ -28,6 +28,7 @@ void add_ppl(CLI::App& app, Invocation& invocation);
 void add_report(CLI::App& app, Invocation& invocation);
 void add_reproduce(CLI::App& app, Invocation& invocation);
 void add_generate(CLI::App& app, Invocation& invocation);
+void add_samples(CLI::App& app, Invocation& invocation);
 void add_bench(CLI::App& app, Invocation& invocation);
 void add_selftest(CLI::App& app, Invocation& invocation);
 void add_worker(CLI::App& app, Invocation& invocation);

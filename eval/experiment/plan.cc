@@ -59,7 +59,7 @@ Feeding feeding_of(const Cell& cell, const Work& work) {
 struct Planner::State {
   struct Prepared {
     std::shared_ptr<const Work> work;
-    std::string data_sha;
+    std::string data_sha{};  // once it is wanted
   };
   const Registry& registry;
   const Catalogue& catalogue;
@@ -83,8 +83,7 @@ struct Planner::State {
                : shapes.emplace(key, without_fingerprint(shape_of(model))).first->second;
   }
 
-  const Prepared& prepared(const Cell& cell, const Json& model,
-                           const std::filesystem::path& folder) {
+  Prepared& prepared(const Cell& cell, const Json& model, const std::filesystem::path& folder) {
     const std::string key =
         canonical({model, cell.task.name, cell.task.params, cell.seed, folder.string()});
     if (const auto found = works.find(key); found != works.end()) return found->second;
@@ -106,8 +105,7 @@ struct Planner::State {
                           .tokenizer = [&] { return tokenizer(model, "read and write text"); },
                           .locate = [&](const auto& path) { return from_folder(folder, path); }};
     auto work = std::make_shared<Work>(catalogue.task(cell.task.name).prepare(setup));
-    const std::string digest = data_sha(*work);
-    return works.emplace(key, Prepared{std::move(work), digest}).first->second;
+    return works.emplace(key, Prepared{std::move(work)}).first->second;
   }
 };
 
@@ -123,6 +121,10 @@ const Json& Planner::model_files(const Json& model, const std::filesystem::path&
              : state_->model_files.emplace(key, digest_model(located(model, folder))).first->second;
 }
 
+std::shared_ptr<const Work> Planner::work(const Cell& cell, const std::filesystem::path& folder) {
+  return state_->prepared(cell, located(cell.model, folder), folder).work;
+}
+
 PlannedCell Planner::plan(const Cell& cell, const std::filesystem::path& folder) {
   const Json model = located(cell.model, folder);
   const ModelShape& shape = state_->shape(model);
@@ -130,8 +132,9 @@ PlannedCell Planner::plan(const Cell& cell, const std::filesystem::path& folder)
   const Composition composition = check_composition(cell.method, shape, state_->registry);
   check_reading(composition, who, cell.matrix.read_policy);
 
-  const State::Prepared& prepared = state_->prepared(cell, model, folder);
+  State::Prepared& prepared = state_->prepared(cell, model, folder);
   const Work& work = *prepared.work;
+  if (prepared.data_sha.empty()) prepared.data_sha = data_sha(work);
   PlannedCell planned{
       .cell = &cell, .model = model, .work = prepared.work, .feeding = feeding_of(cell, work)};
   planned.says_exact = composition.capabilities.exact;

@@ -35,6 +35,8 @@ class Planner {
   ~Planner();
   /// Checks everything about a cell that needs no weights.
   PlannedCell plan(const Cell& cell, const std::filesystem::path& folder);
+  /// A cell's task, prepared for its model; no sample has been made yet.
+  std::shared_ptr<const Work> work(const Cell& cell, const std::filesystem::path& folder);
   /// digest_model, once for each.
   const Json& model_files(const Json& model, const std::filesystem::path& folder);
 
