@@ -20,6 +20,7 @@ constexpr const char* kExamples =
     "  kvlab info                               methods, tasks and protocols\n"
     "  kvlab info quant                         one method: parameters, bytes per token\n"
     "  kvlab eval configs/quickstart.json       an experiment, accuracy beside bytes and speed\n"
+    "  kvlab samples niah_single_1 --model DIR  what a task asks\n"
     "  kvlab ppl --model DIR --text book.txt --method quant\n"
     "  kvlab generate --model DIR --prompt-tokens ids.json --max-new 32\n"
     "  kvlab bench attention --codec int4 --heads 32 --kv-heads 8 --head-dim 128 --tokens 16384\n"
