@@ -19,6 +19,14 @@ Json meta_of(const Sample& sample) {
   return meta;
 }
 
+/// Where needles begin, in percent of the context's tokens: a number for one, a list for more.
+Json depth_of(const Sample& sample) {
+  Json depths = Json::array();
+  for (const Range& needle : sample.needles)
+    depths.push_back(100 * needle.first / std::ssize(sample.context.ids));
+  return depths.size() == 1 ? depths[0] : depths;
+}
+
 /// What is asked in a turn, in words.
 Json words_of(const Turn& turn) {
   return {{"query", turn.text},
@@ -70,7 +78,9 @@ Json record_of(const Sample& sample, std::string_view task, uint64_t seed) {
   Json record = sample.text.empty() ? describe(sample) : words_of(sample);
   record.update({{"task", task}, {"seed", seed}});
   const size_t query = sample.turns.empty() ? 0 : sample.turns[0].query.ids.size();
-  record["meta"]["n_tokens"] = sample.context.ids.size() + query;
+  Json& meta = record["meta"];
+  meta["n_tokens"] = sample.context.ids.size() + query;
+  if (!sample.needles.empty() && !meta.contains("depth")) meta["depth"] = depth_of(sample);
   return record;
 }
 

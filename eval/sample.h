@@ -54,8 +54,9 @@ Json describe(const Sample& sample);
 
 /// One line of a sample file: what describe() says and {"task", "seed"}; of text the words instead
 /// of the tokens, {"context", "query", "answer_prefix", "answers"}, and where there are several
-/// turns a list of them under "turns".  "meta" adds needle_spans and n_tokens, which are the
-/// context's and the first query's with its answer prefix.
+/// turns a list of them under "turns".  "meta" adds needle_spans, depth (where needles begin, in
+/// percent of the context) and n_tokens, which are the context's and the first query's with its
+/// answer prefix.
 Json record_of(const Sample& sample, std::string_view task, uint64_t seed);
 
 }  // namespace kvlab

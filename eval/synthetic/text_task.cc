@@ -108,7 +108,6 @@ class Fitter {
               .match = task_.match,
               .meta = std::move(question.meta),
               .text = std::move(question.context)};
-    note_depths(sample, made.tokens);
     sample.context.ids = std::move(context.tokens);
     int64_t turns = 0;
     for (Question::Turn& turn : question.turns) {
@@ -129,14 +128,6 @@ class Fitter {
             .stop = stop_,
             .text = std::move(turn.query),
             .answer_prefix = std::move(turn.answer_prefix)};
-  }
-
-  /// Where the needles begin, in percent of the context's tokens, unless the task says so itself.
-  static void note_depths(Sample& sample, int64_t tokens) {
-    if (sample.needles.empty() || sample.meta.contains("depth")) return;
-    Json depths = Json::array();
-    for (const Range& needle : sample.needles) depths.push_back(100 * needle.first / tokens);
-    sample.meta["depth"] = depths.size() == 1 ? depths[0] : depths;
   }
 
   TextTask task_;

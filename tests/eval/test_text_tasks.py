@@ -21,9 +21,10 @@ def ask(kvlab, tmp_path):
         draft = write_needle_model(tmp_path / "draft", [])
         given = builtin(task.pop("builtin"), **task)
         printed = kvlab("samples", given, "--model", draft, "--seed", 7)
+        run.samples = {record["id"]: record for record in map(json.loads, printed.out.splitlines())}
         texts = [
             text
-            for record in map(json.loads, printed.out.splitlines())
+            for record in run.samples.values()
             for turn in record.get("turns", [record])
             for text in (record["context"], turn["query"], turn["answer_prefix"])
         ]
@@ -53,7 +54,7 @@ def test_dense_answers_and_a_window_that_lost_the_needle_does_not(ask, kvlab):
     assert values["dense"]["empty_answers"] == 0
     lines = read_lines(kvlab.folder / "config" / "samples.jsonl")
     lost = [line for line in lines if line["method"].startswith("window")]
-    kept = [line["meta"]["depth"] > 90 for line in lost]
+    kept = [ask.samples[line["id"]]["meta"]["depth"] > 90 for line in lost]
     assert [line["score"] for line in lost] == [float(k) for k in kept]
     assert values["window"]["needle_retention"] == pytest.approx(sum(kept) / len(kept))
 

@@ -22,6 +22,28 @@ std::vector<Share> needle_retention(const Outcome& sample, const Outcome*) {
   return {{sum / static_cast<double>(heads.size()), 1}};
 }
 
+/// Head by head, the mean over the samples.
+Json retention_by_layer(const CellOutcome& cell) {
+  std::vector<std::vector<double>> sums;
+  int64_t samples = 0;
+  for (const Outcome& sample : cell.samples) {
+    if (sample.is_nan || sample.retention.empty()) continue;
+    sums.resize(sample.retention.size());
+    for (size_t layer = 0; layer < sums.size(); ++layer) {
+      sums[layer].resize(sample.retention[layer].size());
+      for (size_t head = 0; head < sums[layer].size(); ++head)
+        sums[layer][head] += sample.retention[layer][head];
+    }
+    ++samples;
+  }
+  Json layers;
+  for (std::vector<double>& heads : sums) {
+    for (double& sum : heads) sum /= static_cast<double>(samples);
+    layers.push_back(heads.empty() ? Json() : Json(heads));
+  }
+  return layers;
+}
+
 /// Every token of every needle in at least half of the heads.
 bool is_kept(const Outcome& sample) {
   size_t whole = 0, all = 0;
@@ -44,7 +66,8 @@ void register_metric(Catalogue& catalogue) {
                        .unit = "fraction",
                        .doc = "the needles' tokens that a kv head still holds after the prefill",
                        .better = Better::higher,
-                       .shares = needle_retention});
+                       .shares = needle_retention,
+                       .by_layer = retention_by_layer});
   catalogue.add(Metric{.name = "retrieval_given_kept",
                        .unit = "fraction",
                        .doc = "string_match_all of the samples whose needles survived whole in at "

@@ -19,6 +19,17 @@ TEST(NeedleRetention, IsTheMeanOfAllHeads) {
   EXPECT_TRUE(shares("needle_retention", {.retention = {{}, {}}}).empty());
 }
 
+TEST(NeedleRetention, OfALayerIsTheMeanOfItsSamplesHeadByHead) {
+  CellOutcome cell;
+  cell.samples = {{.retention = {{1, 0.5}, {}}},
+                  {.retention = {{1, 1}, {}}, .is_nan = true},
+                  {.retention = {{0, 0.5}, {}}},
+                  {}};
+  const Metric& metric = catalogue().metric("needle_retention");
+  EXPECT_EQ(metric.by_layer(cell), Json({{0.5, 0.5}, nullptr}));
+  EXPECT_TRUE(metric.by_layer({}).is_null());
+}
+
 TEST(RetrievalGivenKept, CountsSamplesWhoseNeedlesSurvivedInHalfTheHeads) {
   Outcome sample{.texts = {"1"}, .references = {{"1"}}, .retention = {{1, 0.99}, {1, 0}}};
   ASSERT_EQ(shares("retrieval_given_kept", sample).size(), 1u);

@@ -148,7 +148,6 @@ TEST_F(TextWork, WordsBecomeTokensAndNeedlesRangesOfThem) {
   EXPECT_EQ(sample.id, "task-2");
   EXPECT_THAT(sample.needles, ElementsAre(Range{2, 5}, Range{22, 24}));
   EXPECT_EQ(std::ssize(sample.context.ids), 49);
-  EXPECT_EQ(sample.meta.at("depth"), Json({4, 44}));  // 2 / 49 and 22 / 49
   EXPECT_THAT(sample.turns[0].query.ids, ElementsAre('a', 'b', 'c'));
   EXPECT_THAT(sample.turns[0].references, ElementsAre("y", "z"));
   EXPECT_THAT(sample.turns[0].stop, ElementsAre("\n"));
@@ -161,6 +160,7 @@ TEST_F(TextWork, WordsBecomeTokensAndNeedlesRangesOfThem) {
   EXPECT_EQ(record.at("match"), "any");
   EXPECT_EQ(record.at("seed"), 5);
   EXPECT_EQ(record.at("meta").at("n_tokens"), 52);
+  EXPECT_EQ(record.at("meta").at("depth"), Json({4, 44}));  // 2 / 49 and 22 / 49
   EXPECT_EQ(record.at("meta").at("needle_spans"), Json({{2, 5}, {22, 24}}));
   EXPECT_FALSE(record.contains("context_ids"));
 }
