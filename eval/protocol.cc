@@ -85,6 +85,7 @@ Sample window_sample(const Window& window, std::span<const int32_t> tokens, Bos 
   if (query.ids.empty()) sample.turns.clear();
   sample.meta = {{"first_token", window.fed.first},
                  {"scored", {window.scored.first, window.scored.last}}};
+  if (window.fresh > 0) sample.meta["fresh"] = window.fresh;
   return sample;
 }
 

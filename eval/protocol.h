@@ -31,6 +31,7 @@ struct Window {
                        // the rest is fed in chunks of score_chunk
   Range scored{};
   bool prefixed = false;  // a BOS is fed before them, whatever the handling of BOS
+  int64_t fresh = 0;      // tokens the window before did not reach, where a metric asks
 };
 
 /// What a protocol knows of a text.

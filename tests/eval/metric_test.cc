@@ -156,6 +156,55 @@ TEST(Speed, TimePerTokenIsTheMeanGap) {
   EXPECT_NEAR(value("itl_p95", one, one), 25, 1e-9);
 }
 
+TEST(Speed, BandwidthIsTheBytesOfAPassOverTheTimeOfItsAttention) {
+  // One layer, 8 kv heads of 128 features, 32768 tokens in 16 bits: 60 us.
+  Outcome sample{.decode_passes = 1, .decode_attends = 1, .moved_bytes = 134217728};
+  sample.timing.attend_s = 60e-6;
+  CellOutcome layer = cell({sample});
+  layer.read_gb_s = 2600;
+  EXPECT_NEAR(value("attn_gb_s", layer, layer), 2236.96, 5e-3);
+  EXPECT_NEAR(value("bw_frac", layer, layer), 0.8604, 5e-5);
+  EXPECT_DOUBLE_EQ(value("attn_us", layer, layer), 60);
+  EXPECT_DOUBLE_EQ(value("bytes_moved", layer, layer), 134217728);
+}
+
+TEST(Speed, AttentionIsComparedWithWhatFewerBytesAllow) {
+  Outcome dense{.decode_attends = 1, .moved_bytes = 400}, quarter = dense;
+  quarter.moved_bytes = 100;
+  dense.timing.attend_s = 2;
+  quarter.timing.attend_s = 1;
+  const CellOutcome slow = cell({dense}), fast = cell({quarter});
+  EXPECT_DOUBLE_EQ(value("attn_speedup", fast, slow), 2);
+  EXPECT_DOUBLE_EQ(value("speedup_roofline", fast, slow), 4);
+  EXPECT_DOUBLE_EQ(value("roofline_frac", fast, slow), 0.5);
+}
+
+TEST(GreedyPrefix, CountsTokensBeforeTheFirstDifference) {
+  const CellOutcome dense = cell({{.generated = {{1, 2, 3}}}, {.generated = {{4, 5}}}});
+  const CellOutcome other = cell({{.generated = {{1, 2, 9}}}, {.generated = {{4, 5, 6}}}});
+  EXPECT_DOUBLE_EQ(value("greedy_prefix", other, dense), 2);
+  EXPECT_DOUBLE_EQ(value("greedy_prefix", dense, dense), 2.5);
+}
+
+TEST(PerplexityMetric, AsTheSnippetOfTheDocumentationWeightsIt) {
+  // strided(4,2) of 10 tokens, the NLL of token i is i.
+  CellOutcome windows = cell({scored({1, 2, 3}), scored({4, 5}), scored({6, 7}), scored({8, 9})});
+  const int fresh[] = {4, 2, 2, 2};
+  for (size_t i = 0; i < 4; ++i) windows.samples[i].meta["fresh"] = fresh[i];
+  EXPECT_NEAR(std::log(value("ppl_compat_hf", windows, windows)), 4.25, 1e-12);
+  EXPECT_NEAR(value("ppl_compat_hf", windows, windows), 70.1054, 5e-5);
+  EXPECT_NEAR(value("ppl", windows, windows), 148.4132, 5e-5);
+}
+
+TEST(DeltaNll, SplitsByTokensSinceTheLastCompression) {
+  CellOutcome dense = cell({scored({0, 0, 0, 0})}), method = cell({scored({1, 2, 3, 4})});
+  method.samples[0].since_event = dense.samples[0].since_event = {0, 8, 9, 3000};
+  EXPECT_DOUBLE_EQ(value("delta_nll_d1_8", method, dense), 2);
+  EXPECT_DOUBLE_EQ(value("delta_nll_d9_32", method, dense), 3);
+  EXPECT_DOUBLE_EQ(value("delta_nll_d2049", method, dense), 4);
+  EXPECT_FALSE(of("delta_nll_d33_128", method, dense));
+}
+
 TEST(TokenBlocks, AreUnitsOf512) {
   const auto blocks = token_blocks(std::vector<double>(1025, 2.0));
   ASSERT_EQ(blocks.size(), 3u);

@@ -1,6 +1,7 @@
 #include "eval/nll.h"
 
 #include <gmock/gmock.h>
+#include <array>
 
 #include <cmath>
 #include <limits>
@@ -49,6 +50,16 @@ TEST(ArgMax, NothingNonFinitePasses) {
 TEST(ScoreToken, RefusesALabelOutsideTheVocabulary) {
   EXPECT_REFUSED("E_POSITION", "token 3", score_token(std::vector<float>{1, 2, 3}, 3));
   EXPECT_REFUSED("E_POSITION", "token -1", score_token(std::vector<float>{1, 2, 3}, -1));
+}
+
+TEST(TokenScore, OfAnAttentionThatMatchesOneOfFourKeys) {
+  // Scores 4, 0, 0, 0 and values that are logits of 6: the match, then without it.
+  const double match = std::exp(4.0) / (std::exp(4.0) + 3), other = (1 - match) / 3;
+  const auto logit = [](double p) { return static_cast<float>(6 * p); };
+  const std::array kept{logit(match), logit(other), logit(other), logit(other)};
+  EXPECT_NEAR(score_token(kept, 0).nll, 0.0112170, 1e-6);
+  const std::array gone{0.0F, 2.0F, 2.0F, 2.0F};
+  EXPECT_NEAR(score_token(gone, 0).nll, 3.1427361, 1e-6);
 }
 
 }  // namespace

@@ -28,6 +28,14 @@ std::vector<Share> exact(const Outcome& sample, const Outcome*) {
   return {{sample.generated == sample.answers ? 1.0 : 0.0, 1}};
 }
 
+/// Tokens before the first that is not the dense run's, of the first turn that generates.
+std::vector<Share> greedy_prefix(const Outcome& sample, const Outcome* dense) {
+  if (dense == nullptr || sample.generated.empty() || dense->generated.empty()) return {};
+  const std::vector<int32_t>&got = sample.generated[0], &want = dense->generated[0];
+  const auto [left, right] = std::ranges::mismatch(got, want);
+  return {{static_cast<double>(left - got.begin()), 1}};
+}
+
 }  // namespace
 
 void register_metric(Catalogue& catalogue) {
@@ -41,6 +49,11 @@ void register_metric(Catalogue& catalogue) {
                        .doc = "samples answered without a wrong token",
                        .better = Better::higher,
                        .shares = exact});
+  catalogue.add(Metric{.name = "greedy_prefix",
+                       .unit = "token",
+                       .doc = "tokens generated before the first that differs from the dense run's",
+                       .better = Better::higher,
+                       .shares = greedy_prefix});
 }
 
 }  // namespace kvlab::metrics::generation

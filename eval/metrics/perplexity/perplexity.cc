@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "eval/catalogue.h"
 
@@ -10,6 +11,14 @@ namespace kvlab::metrics::perplexity {
 namespace {
 
 std::vector<Share> nll(const Outcome& sample, const Outcome*) { return token_blocks(sample.nll); }
+
+/// A window's mean, weighted by one token less than the window reached anew.
+std::vector<Share> nll_compat_hf(const Outcome& sample, const Outcome*) {
+  const double weight = sample.meta.value("fresh", 0.0) - 1;
+  if (sample.nll.empty() || weight <= 0) return {};
+  const double sum = std::accumulate(sample.nll.begin(), sample.nll.end(), 0.0);
+  return {{sum / static_cast<double>(sample.nll.size()) * weight, weight}};
+}
 
 /// NLL minus that of the dense run, of the tokens that `wanted` says.
 template <class Wanted>
@@ -90,6 +99,13 @@ void register_metric(Catalogue& catalogue) {
                        .better = Better::lower,
                        .in_name = true,
                        .shares = nll,
+                       .finish = exponential});
+  catalogue.add(Metric{.name = "ppl_compat_hf",
+                       .unit = "",
+                       .doc = "perplexity as the Hugging Face documentation's snippet weights it",
+                       .better = Better::lower,
+                       .where_measured = true,
+                       .shares = nll_compat_hf,
                        .finish = exponential});
   add("delta_nll", "mean of NLL minus the dense run's, token by token", delta_nll);
   add("ppl_ratio", "exp(delta_nll)", delta_nll, exponential, "");

@@ -1,6 +1,7 @@
 // strided(Lw,S): a window of Lw tokens moves by S, each window scores the tokens the one before it
 // did not reach.  Weighted per token; the snippet of the Hugging Face documentation weights every
-// window alike although only the first loses a label.
+// window by one token less than it reaches anew, although only the first loses a label
+// (ppl_compat_hf).
 
 #include <algorithm>
 
@@ -26,9 +27,11 @@ Cut cut(const Json& params, const TextFacts& text) {
           .metric_suffix = "_strided" + std::to_string(window) + "_" + std::to_string(stride)};
   int64_t end = 0;
   for (int64_t begin = 0; end < text.tokens; begin += stride) {
-    const int64_t first = std::max(end, begin + 1);
+    const int64_t before = end, first = std::max(end, begin + 1);
     end = std::min(begin + window, text.tokens);
-    if (first < end) cut.windows.push_back(whole_window({begin, end - 1}, {first, end}));
+    if (first >= end) continue;
+    cut.windows.push_back(whole_window({begin, end - 1}, {first, end}));
+    cut.windows.back().fresh = end - before;
   }
   return cut;
 }
