@@ -1,6 +1,8 @@
 #include "eval/metric.h"
 
 #include <algorithm>
+#include <cmath>
+#include <tuple>
 
 #include "core/error.h"
 
@@ -49,6 +51,17 @@ void compare(Estimate& estimate, double dense) {
   estimate.delta = estimate.value - dense;
 }
 
+/// Of a proportion Wilson's, which is not empty where every unit agrees; else the bootstrap's.
+Interval interval_of(const Metric& metric, const std::vector<Share>& shares,
+                     const Bootstrap& options) {
+  Interval interval = bootstrap(shares, options, metric.finish);
+  if (metric.finish != nullptr || metric.unit != "fraction" || !zero_or_one(shares))
+    return interval;
+  const double hits = pooled(shares) * static_cast<double>(shares.size());
+  std::tie(interval.low, interval.high) = wilson(std::llround(hits), std::ssize(shares));
+  return interval;
+}
+
 std::optional<Estimate> estimate_ratio(const Metric& metric, const Pairs& pairs, bool is_dense,
                                        const Bootstrap& options) {
   if (pairs.cell.empty()) return std::nullopt;
@@ -58,7 +71,7 @@ std::optional<Estimate> estimate_ratio(const Metric& metric, const Pairs& pairs,
   };
   Estimate estimate{.value = value(pairs.cell), .units = static_cast<int64_t>(pairs.cell.size())};
   const bool wants_interval = estimate.units > 1 && !metric.always;
-  if (wants_interval) estimate.interval = bootstrap(pairs.cell, options, metric.finish);
+  if (wants_interval) estimate.interval = interval_of(metric, pairs.cell, options);
   // An answer that is not there adds no unit: then nothing pairs up.
   if (is_dense || pairs.dense.size() != pairs.cell.size()) return estimate;
   compare(estimate, value(pairs.dense));

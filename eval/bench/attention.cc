@@ -169,6 +169,8 @@ class StoredRows {
   std::vector<uint16_t> query_{}, out_{};
 };
 
+constexpr size_t kMoreThanCaches = size_t{256} << 20;
+
 /// Seconds of each repeat.
 struct Times {
   std::vector<double> ours{}, dense{}, fused{}, matmul{}, bandwidth{}, peak{};
@@ -205,17 +207,37 @@ Json bench_attention(const AttentionBench& bench, const Registry& registry) {
   const auto dense_plan = dense ? dense->plan(*engine) : nullptr;
   const StoredRows& widest = dense && dense->bytes() > ours.bytes() ? *dense : ours;
 
+  const std::vector<u8> elsewhere(bench.warm ? 0 : kMoreThanCaches, 1);
+  const auto timed = [&](const auto& seconds) {
+    if (bench.warm) {
+      seconds();
+    } else {
+      read_bandwidth(isa, elsewhere.data(), std::ssize(elsewhere), bench.threads);
+    }
+    return seconds();
+  };
+
+  /// Of the memory the rows come from: caches where they are warm.
+  const auto bandwidth_of = [&](const StoredRows& rows) {
+    const bool is_small = !bench.warm && rows.bytes() < std::ssize(elsewhere);
+    return is_small ? read_bandwidth(isa, elsewhere.data(), std::ssize(elsewhere), bench.threads)
+                    : read_bandwidth(isa, rows.data(), rows.bytes(), bench.threads);
+  };
+
   Ran ran = ours.attend(*engine, plan.get());
   Times times;
   for (int i = -2; i < bench.repeats; ++i) {
     Times one;
-    one.bandwidth.push_back(read_bandwidth(isa, widest.data(), widest.bytes(), bench.threads));
+    one.bandwidth.push_back(timed([&] { return bandwidth_of(widest); }));
     one.peak.push_back(peak_multiply_adds(isa, bench.threads));
-    one.ours.push_back(seconds_of([&] { ran = ours.attend(*engine, plan.get()); }));
-    if (dense) one.dense.push_back(seconds_of([&] { dense->attend(*engine, dense_plan.get()); }));
+    one.ours.push_back(
+        timed([&] { return seconds_of([&] { ran = ours.attend(*engine, plan.get()); }); }));
+    if (dense)
+      one.dense.push_back(
+          timed([&] { return seconds_of([&] { dense->attend(*engine, dense_plan.get()); }); }));
     if (torch) {
-      one.fused.push_back(torch->fused_seconds());
-      one.matmul.push_back(torch->matmul_seconds());
+      one.fused.push_back(timed([&] { return torch->fused_seconds(); }));
+      one.matmul.push_back(timed([&] { return torch->matmul_seconds(); }));
     }
     if (i < 0) continue;  // warm-up
     for (const auto member : {&Times::ours, &Times::dense, &Times::fused, &Times::matmul,
@@ -238,6 +260,7 @@ Json bench_attention(const AttentionBench& bench, const Registry& registry) {
               {"batch", bench.batch},
               {"queries", bench.queries},
               {"threads", bench.threads},
+              {"caches", bench.warm ? "warm" : "cold"},
               {"repeats", bench.repeats},
               {"isa", std::string(name_of(isa))},
               {"kernel", ran.kernel},
@@ -274,7 +297,7 @@ std::string bench_attention_text(const Json& r) {
   text << r.at("codec").get<std::string>() << ", " << r.at("heads") << "/" << r.at("kv_heads")
        << " heads of " << r.at("head_dim") << ", " << r.at("batch") << " x " << r.at("tokens")
        << " tokens, " << r.at("queries") << " queries, " << r.at("threads") << " threads, "
-       << r.at("isa").get<std::string>() << "\n"
+       << r.at("isa").get<std::string>() << ", caches " << r.at("caches").get<std::string>() << "\n"
        << "  " << r.at("ms").get<double>() << " ms; at best " << r.at("roofline_ms").get<double>()
        << " ms (" << r.at("read_bandwidth_gbs").get<double>() << " GB/s, "
        << r.at("peak_gmacs").get<double>() << " G multiply-adds/s of "

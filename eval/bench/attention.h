@@ -21,6 +21,7 @@ struct AttentionBench {
   int threads = 2;
   std::string isa{};  // empty: the best there is
   int repeats = 15;
+  bool warm = false;  // rows were just read; else other memory was, more than caches hold
   bool against_torch = true, against_dense = true;
 };
 
@@ -33,6 +34,7 @@ struct AttentionBench {
 ///                                      LibTorch's scaled_dot_product_attention and its matmul,
 ///                                      softmax, matmul; medians of the ratios of each repeat
 ///   isa, kernel, level, reason         what ran
+///   caches                             "cold" or "warm"
 /// E_CONFIG, E_UNKNOWN: shapes, codecs and parameters that do not exist.
 Json bench_attention(const AttentionBench& bench, const Registry& registry);
 

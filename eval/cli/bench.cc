@@ -88,6 +88,10 @@ void add_attention(CLI::App& bench_command, Invocation& invocation) {
   add_threads(command, bench.threads);
   command.add_flag("--hadamard", bench.rotate_hadamard, "rows are rotated before they are coded");
   command.add_flag("--no-torch", options->no_torch, "do not measure LibTorch");
+  command.add_flag(
+      "--warm", options->bench.warm,
+      "read the rows just before each measurement; else other memory, so that no cache "
+      "holds them");
   command.add_flag("--no-dense", options->no_dense, "do not measure our bfloat16 cache");
   options->methods.add_plugins(command);
   add_json(command, options->json);

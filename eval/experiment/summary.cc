@@ -45,7 +45,13 @@ std::string value_text(const Estimate& estimate, std::string_view unit) {
   if (!estimate.interval) return text;
   const double half = (estimate.interval->high - estimate.interval->low) / 2;
   const bool is_visible = half > 0 && half >= 5e-5 * std::abs(estimate.value);
-  return is_visible ? text + " ± " + digits(half) : text;
+  if (!is_visible) return text;
+  // One number says nothing of an interval that lies on one side.
+  const double aside = std::abs(estimate.interval->low + half - estimate.value);
+  if (aside > half / 2)
+    return text + " [" + digits(estimate.interval->low) + ", " + digits(estimate.interval->high) +
+           "]";
+  return text + " ± " + digits(half);
 }
 
 std::string task_title(const TaskSpec& task, const Catalogue& catalogue) {

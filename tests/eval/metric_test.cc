@@ -101,6 +101,14 @@ TEST(Estimate, TestsPairsOfZeroOrOneExactly) {
   EXPECT_DOUBLE_EQ(*exact.p, 0.5);  // mcnemar(2, 0)
 }
 
+TEST(Estimate, OfAProportionHasWilsonsInterval) {
+  std::vector<Outcome> right(8, Outcome{.generated = {{1}}, .answers = {{1}}});
+  const auto all = of("exact", cell(right), cell(right));
+  EXPECT_NEAR(all->interval->low, 0.6755924, 5e-8);  // 8 of 8, not [1, 1]
+  EXPECT_DOUBLE_EQ(all->interval->high, 1);
+  EXPECT_NEAR(all->interval->se, 0, 1e-12);
+}
+
 TEST(Accuracy, CountsLabelsPredictedFirst) {
   const CellOutcome method = cell({scored({0, 0, 0}, {1, 2, 1})});
   EXPECT_DOUBLE_EQ(value("acc", method, method), 2.0 / 3);

@@ -201,8 +201,8 @@ TEST_F(Report, AHeadlineIsBoldIfItIsTheBestBeyondDoubt) {
     return summary_markdown("t", {&cells_[0], &cells_[1]}, catalogue(), false);
   };
   const auto bold = [](const std::string& shown) { return std::ranges::count(shown, '*') / 4; };
-  EXPECT_THAT(text({1, 1, 1, 1}, {9, 9, 9, 9}), HasSubstr("| dense        | **1** |"));
-  EXPECT_THAT(text({9, 9, 9, 9}, {1, 1, 1, 1}), HasSubstr("| bits(bits=2) | **1** |"));
+  EXPECT_THAT(text({1, 1, 1, 1}, {9, 9, 9, 9}), HasSubstr("| dense        | **1 [0.5101, 1]** |"));
+  EXPECT_THAT(text({9, 9, 9, 9}, {1, 1, 1, 1}), HasSubstr("| bits(bits=2) | **1 [0.5101, 1]** |"));
   EXPECT_EQ(bold(text({1, 1, 1, 1}, {9, 9, 9, 9})), 1);
   EXPECT_EQ(bold(text({1, 1, 1, 1}, {1, 1, 1, 1})), 0) << "a tie";
   EXPECT_EQ(bold(text({1, 1, 1, 1}, {1, 1, 1, 9})), 0) << "the interval reaches 0";
