@@ -172,12 +172,13 @@ TextTable table(const FinishedCells& cells, const Catalogue& catalogue) {
   for (size_t i = 0; i < cells.size(); ++i) {
     const FinishedCell* cell = cells[i];
     const Row row(*cell, dense, catalogue);
-    const std::string mark = bold == i ? "**" : "";
+    std::string score = row.value(headline);
+    if (bold == i) score.insert(0, "**").append("**");
     const bool decodes = row.get("decode_tok_s").has_value();
     const int64_t nan = cell->outcome.nan_samples();
     std::vector<std::string> texts{
         cell->cell->title + (nan > 0 ? " (" + std::to_string(nan) + " samples NaN)" : ""),
-        mark + row.value(headline) + mark,
+        std::move(score),
         row.delta(headline),
         has_noise ? row.against_noise(second) : row.value(second),
         row.value("cr"),
