@@ -88,8 +88,8 @@ class Cache {
   /// Spent in append and end_chunk since the cache was made: projecting, encoding, ranking,
   /// compacting.  Part of the time of every pass.
   double storing_seconds() const;
-  /// Spent in attend: planning, kernels, selectors that look on.  A kernel that an engine runs later
-  /// is not in it.
+  /// Spent in attend: planning, kernels, selectors that look on.  A kernel that an engine runs
+  /// later is not in it.
   double attending_seconds() const;
   /// Called after every attend, when its output is there; null: nobody.
   void watch(std::function<void(const Attend&)> saw);

@@ -81,24 +81,24 @@ void tag_recall(Sample& sample) {
   }
 }
 
-const std::vector<std::string> kMetrics{"ppl",
-                                        "nll",
-                                        "delta_nll",
-                                        "ppl_ratio",
-                                        "noise_floor",
-                                        "delta_nll_recall",
-                                        "delta_nll_other",
-                                        "delta_nll_q1",
-                                        "delta_nll_q2",
-                                        "delta_nll_q3",
-                                        "delta_nll_q4",
-                                        "delta_nll_d1_8",
-                                        "delta_nll_d9_32",
-                                        "delta_nll_d33_128",
-                                        "delta_nll_d129_512",
-                                        "delta_nll_d513_2048",
-                                        "delta_nll_d2049",
-                                        "se_iid"};
+constexpr const char* kMetrics[] = {"ppl",
+                                    "nll",
+                                    "delta_nll",
+                                    "ppl_ratio",
+                                    "noise_floor",
+                                    "delta_nll_recall",
+                                    "delta_nll_other",
+                                    "delta_nll_q1",
+                                    "delta_nll_q2",
+                                    "delta_nll_q3",
+                                    "delta_nll_q4",
+                                    "delta_nll_d1_8",
+                                    "delta_nll_d9_32",
+                                    "delta_nll_d33_128",
+                                    "delta_nll_d129_512",
+                                    "delta_nll_d513_2048",
+                                    "delta_nll_d2049",
+                                    "se_iid"};
 
 Work prepare(const TaskSetup& setup) {
   const Json& params = *setup.params;
@@ -117,7 +117,7 @@ Work prepare(const TaskSetup& setup) {
   Work work{
       .protocol = cut->label,
       .metric_suffix = cut->metric_suffix,
-      .metrics = kMetrics,
+      .metrics = {std::begin(kMetrics), std::end(kMetrics)},
       .count = params.at("windows") == 0 ? all : std::min(all, params.at("windows").get<int64_t>()),
       .prefill_chunk = cut->prefill_chunk,
       .query_chunk = cut->score_chunk,
