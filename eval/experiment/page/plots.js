@@ -535,7 +535,11 @@ async function drawPlots() {
   watch();
 }
 
-build();
+try {
+  build();
+} finally {
+  document.documentElement.classList.remove("building");
+}
 document.addEventListener("DOMContentLoaded", () => {
   drawPlots().then(() => { document.documentElement.dataset.ready = "yes"; });
 });
