@@ -129,6 +129,11 @@ Bytes Cache::bytes(int layer) const {
   return impl_->bytes(layer);
 }
 
+int64_t Cache::payload(SeqId sequence) const {
+  const RowLists* const lists[] = {&impl_->sequence(sequence, "payload").lists};
+  return impl_->store.count(lists, -1).payload;
+}
+
 Ran Cache::ran(int layer) const {
   impl_->plan_of(layer, "ran");
   const auto l = static_cast<size_t>(layer);

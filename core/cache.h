@@ -84,6 +84,8 @@ class Cache {
   TensorView state(SeqId sequence, std::string_view name);
 
   Bytes bytes(int layer = -1) const;
+  /// Bytes of the sequence's rows, shared with forks of it or not.
+  int64_t payload(SeqId sequence) const;
   Ran ran(int layer) const;  // of the last attend; waits for the device
   /// Spent in append and end_chunk since the cache was made: projecting, encoding, ranking,
   /// compacting.  Part of the time of every pass.

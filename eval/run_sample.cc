@@ -85,7 +85,7 @@ class SampleRun {
       using enum Companion::Branch;
       onlookers_.companion->branch(turn.from_nothing ? empty : fork);
     }
-    held_ = cache_.bytes().payload;
+    held_ = cache_.payload(sequence_);
     take_turn(turn);
     cache_.drop(sequence_);
     if (onlookers_.companion != nullptr) onlookers_.companion->rejoin();
@@ -232,11 +232,11 @@ class SampleRun {
 
   void finish_pass(Phase phase, int64_t tokens, double seconds) {
     const Footprint now = footprint(cache_, tokens_, subject_.where.run_dtype);
-    if (now.payload - held_ != now.dense_run / tokens_ * tokens) {
+    const int64_t held = std::exchange(held_, cache_.payload(sequence_));
+    if (held_ - held != now.dense_run / tokens_ * tokens) {
       ++outcome_->compress_events;
       event_at_ = tokens_;
     }
-    held_ = now.payload;
     if (now.cache_bytes() > outcome_->peak.cache_bytes()) outcome_->peak = now;
     if (phase == Phase::prefill) return;
     ++outcome_->decode_passes;
@@ -286,7 +286,7 @@ class SampleRun {
   Outcome* outcome_ = nullptr;
   std::vector<KernelUse> kernels_{};
   int64_t tokens_ = 0;  // fed so far
-  int64_t held_ = 0;    // payload before the newest pass
+  int64_t held_ = 0;    // the sequence's payload after the newest pass
   static constexpr int64_t kNoEvent = -1;
   int64_t event_at_ = kNoEvent;   // tokens that had been fed at the last compression
   std::vector<int32_t> unfed_{};  // generated, and not yet in the cache

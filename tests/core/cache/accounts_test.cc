@@ -147,6 +147,8 @@ TEST(Accounts, AForkCostsWhatItWrites) {
     const kvlab::Bytes both = rig.cache->bytes();
     constexpr int64_t kRow = 4 * 2 * (4 + 4);
     EXPECT_GE(both.payload, alone.payload + 3 * kRow);
+    EXPECT_EQ(rig.cache->payload(id), 1000 * kRow);
+    EXPECT_EQ(rig.cache->payload(child), 1003 * kRow) << "whoever shares them";
     // A page, or a granule where memory is shared by granules, is copied to be written.
     const int64_t unit = addressing == Where::Addressing::paged ? 8 * kRow : kGranule;
     EXPECT_LE(both.payload, alone.payload + unit + 3 * kRow);
