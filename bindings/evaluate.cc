@@ -89,6 +89,7 @@ py::tuple evaluate(const py::handle& config, const std::vector<std::string>& ove
   listener.rethrow();
   KVLAB_REQUIRE(result.stopped.empty(), "E_TIME", "evaluate: ", result.missing, " of ",
                 result.missing + result.finished.size(), " cells are missing: ", result.stopped);
+  KVLAB_REQUIRE(result.broken.empty(), "E_NOT_EXACT", "evaluate: ", result.broken.front());
   Json records = Json::array();
   for (Json& line : all_result_lines(experiment, result.cells(), catalogue()))
     records.push_back(std::move(line));

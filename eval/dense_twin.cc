@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/torch.h"
 #include "eval/layer_fidelity.h"
+#include "eval/nll.h"
 
 namespace kvlab {
 namespace {
@@ -95,6 +96,7 @@ void DenseTwin::logits(int64_t first, TensorView block, std::span<const int32_t>
     const std::span other(reinterpret_cast<const float*>(block.at(static_cast<int64_t>(i))), vocab);
     const std::span dense =
         std::span<const float>(logits_).subspan((static_cast<size_t>(first) + i) * vocab, vocab);
+    arg_max(dense);  // E_NONFINITE: nothing can be compared with such a row
     fidelity_.add(dense, other, labels[i]);
   }
 }

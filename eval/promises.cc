@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "core/error.h"
 #include "eval/footprint.h"
@@ -28,15 +29,17 @@ void check_causality(const Subject& subject, std::string_view who, const Sample&
                      ReadPolicy read) {
   Sample prompt = short_prompt(sample);
   std::vector<int32_t>& ids = prompt.context.ids;
-  if (ids.size() < 2) return;
+  if (ids.size() < 2 || !subject.composition->capabilities.deterministic) return;
   const Feeding at_once{.prefill_chunk = 0, .read = read};
   const Outcome before = run_sample(subject, prompt, at_once);
   const auto vocab = static_cast<int32_t>(subject.model->shape().vocab_size);
-  ids.back() = (ids.back() + 1) % vocab;
+  const int32_t last = std::exchange(ids.back(), (ids.back() + 1) % vocab);
   const Outcome after = run_sample(subject, prompt, at_once);
   if (before.is_nan || after.is_nan) return;  // counted where the sample itself runs
   const auto [left, right] = std::ranges::mismatch(before.nll, after.nll);
   if (left == before.nll.end()) return;
+  ids.back() = last;
+  if (run_sample(subject, prompt, at_once).nll != before.nll) return;
   fail("E_READS_FUTURE", who, ": the score of token ", left - before.nll.begin() + 1,
        " changed when token ", ids.size() - 1, " behind it was replaced (read policy ",
        name_of(read), "): it reads the future, so none of its scores means anything; what is ",

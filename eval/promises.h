@@ -12,6 +12,7 @@ namespace kvlab {
 
 /// No query may read what comes behind it: replaces the last of the sample's first (at most 64)
 /// tokens, fed as one pass, and compares the scores of all others, bit for bit.  E_READS_FUTURE.
+/// Says nothing of runs that do not repeat themselves.
 void check_causality(const Subject& subject, std::string_view who, const Sample& sample,
                      ReadPolicy read);
 

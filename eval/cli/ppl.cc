@@ -155,6 +155,7 @@ int run_ppl(const Options& options) {
   KVLAB_REQUIRE(result.nan_samples == 0, "E_NONFINITE", "ppl: ", result.nan_samples,
                 " windows met logits that are not finite (", largest(cell.outcome).nan_where,
                 "); they are in no mean");
+  KVLAB_REQUIRE(result.broken.empty(), "E_NOT_EXACT", "ppl: ", result.broken.front());
   return kDone;
 }
 

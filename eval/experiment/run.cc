@@ -172,6 +172,7 @@ class Runner {
       if (!broken) continue;
       result_.broken.push_back(cell.title + " on " + cell.task.name +
                                ": says that it is exact, but " + *broken);
+      finished_[i]->outcome.warnings.push_back(result_.broken.back());
       warn(result_.broken.back());
     }
   }

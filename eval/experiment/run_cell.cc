@@ -69,8 +69,8 @@ void measure_fidelity(const Subject& subject, const Subject& reference, const Sa
   DenseTwin twin(reference);
   const Outcome again =
       run_sample(subject, sample, planned.feeding, {.fed = run.fed, .companion = &twin});
+  if (again.is_nan) return;  // the dense run's, or this run's where it does not repeat itself
   outcome.repeats = again.nll == outcome.nll && again.generated == outcome.generated;
-  if (again.is_nan) return;
   outcome.fidelity = twin.fidelity();
   outcome.layers = twin.layers();
 }
