@@ -55,4 +55,22 @@ std::optional<double> pareto_mean(std::span<const Tradeoff> points, double dense
   return area / dense / std::log2(front.back().cr / front.front().cr);
 }
 
+std::vector<Curve> curves(const Tradeoff& dense,
+                          const std::map<std::string, std::vector<Tradeoff>>& methods) {
+  std::vector<Curve> all;
+  for (const auto& [method, settings] : methods) {
+    if (settings.size() < 2) continue;
+    std::vector<Tradeoff> points = settings;
+    points.push_back(dense);
+    const auto is_own = [&](size_t point) { return point < settings.size(); };
+    all.push_back(
+        {.method = method,
+         .settings = settings.size(),
+         .on_front = static_cast<size_t>(std::ranges::count_if(pareto_front(points), is_own)),
+         .cr_at_1pct = cr_at_share(points, dense.score, 0.99),
+         .mean = pareto_mean(points, dense.score)});
+  }
+  return all;
+}
+
 }  // namespace kvlab

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/json.h"
@@ -37,6 +38,9 @@ struct TaskSetup {
   /// Where a file that the parameters name lies: relative to the config.
   std::function<std::filesystem::path(const std::filesystem::path&)> locate{};
 };
+
+/// The text that a task's parameters `text` or `tokens` name.  E_CONFIG unless exactly one does.
+Text read_given(const TaskSetup& setup, std::string_view task);
 
 /// A task ready to be run.
 struct Work {

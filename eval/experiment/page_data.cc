@@ -182,18 +182,12 @@ Json tradeoffs_of(const PageQuestion& question) {
     if (const auto one = point(row)) families[row.family].push_back(*one);
   }
   Json rows = Json::array();
-  for (auto& [family, points] : families) {
-    if (points.size() < 2) continue;
-    points.push_back(*first);
-    const std::vector<size_t> front = pareto_front(points);
-    const auto own = std::ranges::count_if(front, [&](size_t i) { return i + 1 < points.size(); });
-    rows.push_back({{"row", place.at(family)},
+  for (const Curve& curve : curves(*first, families))
+    rows.push_back({{"row", place.at(curve.method)},
                     {"cells",
-                     {text_cell(family), number_cell(static_cast<double>(points.size() - 1)),
-                      number_cell(static_cast<double>(own)),
-                      number_cell(cr_at_share(points, first->score, 0.99)),
-                      number_cell(pareto_mean(points, first->score))}}});
-  }
+                     {text_cell(curve.method), number_cell(static_cast<double>(curve.settings)),
+                      number_cell(static_cast<double>(curve.on_front)),
+                      number_cell(curve.cr_at_1pct), number_cell(curve.mean)}}});
   if (rows.empty()) return nullptr;
   const auto column = [](const char* label, const char* doc) {
     return Json{{"label", label}, {"doc", doc}};

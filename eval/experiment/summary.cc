@@ -212,20 +212,14 @@ std::string tradeoffs(const FinishedCells& cells, const Catalogue& catalogue) {
     if (cell->cell->is_dense) continue;
     if (const auto one = point(*cell)) methods[label(cell->cell->method)].push_back(*one);
   }
+  const std::vector<Curve> all = curves(*first, methods);
+  if (all.empty()) return {};
   TextTable table({"method", "settings", "on the front", "cr_at_1pct", "pareto_auc"});
-  bool any = false;
-  for (auto& [name, points] : methods) {
-    if (points.size() < 2) continue;
-    any = true;
-    points.push_back(*first);
-    const auto shown = [](const std::optional<double>& x) { return x ? digits(*x) : "–"; };
-    const std::vector<size_t> front = pareto_front(points);
-    const auto own = std::ranges::count_if(front, [&](size_t i) { return i + 1 < points.size(); });
-    table.add({name, std::to_string(points.size() - 1), std::to_string(own),
-               shown(cr_at_share(points, first->score, 0.99)),
-               shown(pareto_mean(points, first->score))});
-  }
-  return any ? "\n" + table.markdown() : "";
+  const auto shown = [](const std::optional<double>& x) { return x ? digits(*x) : "–"; };
+  for (const Curve& curve : all)
+    table.add({curve.method, std::to_string(curve.settings), std::to_string(curve.on_front),
+               shown(curve.cr_at_1pct), shown(curve.mean)});
+  return "\n" + table.markdown();
 }
 
 /// Differences inside one table, or nothing.

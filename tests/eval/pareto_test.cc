@@ -29,6 +29,17 @@ TEST(Pareto, GivesTheSpecifiedNumbers) {
   EXPECT_THAT(pareto_mean(kPoints, 90), Optional(DoubleNear(0.9121303, 5e-8)));
 }
 
+TEST(Pareto, ACurveBeginsAtDenseWhichIsNoneOfItsSettings) {
+  const std::vector<Tradeoff> settings(kPoints.begin() + 1, kPoints.end());
+  const std::vector<Curve> all = curves(kPoints[0], {{"b", settings}, {"a", {{2, 1}}}});
+  ASSERT_EQ(all.size(), 1) << "one setting is no curve";
+  EXPECT_EQ(all[0].method, "b");
+  EXPECT_EQ(all[0].settings, 5);
+  EXPECT_EQ(all[0].on_front, 4);
+  EXPECT_THAT(all[0].cr_at_1pct, Optional(DoubleNear(2.5528672, 5e-8)));
+  EXPECT_THAT(all[0].mean, Optional(DoubleNear(0.9121303, 5e-8)));
+}
+
 TEST(Pareto, SaysNothingWhereThereIsNoCurve) {
   const std::vector<Tradeoff> bad{{4, 10}, {8, 5}}, one{{4, 90}};
   EXPECT_EQ(cr_at_share(bad, 90, 0.99), std::nullopt) << "nobody is good enough";

@@ -22,20 +22,13 @@ constexpr const char* kSchema = R"({
   "samples": {"type": "integer", "default": 0, "minimum": 0,
               "doc": "the first so many prompts; 0: all"}})";
 
-Text read(const TaskSetup& setup) {
-  const std::string text = setup.params->at("text"), tokens = setup.params->at("tokens");
-  KVLAB_REQUIRE(text.empty() != tokens.empty(), "E_CONFIG",
-                "greedy: give exactly one of `text` (a UTF-8 file) and `tokens` (a token file)");
-  return tokens.empty() ? setup.read_text(text) : setup.read_tokens(tokens);
-}
-
 Work prepare(const TaskSetup& setup) {
   const int64_t prompt = setup.params->at("P"), made = setup.params->at("new_tokens");
   const int64_t limit = setup.shape->max_positions;
   KVLAB_REQUIRE(limit <= 0 || prompt + 1 + made <= limit, "E_CONTEXT_TOO_LONG",
                 "greedy: P = ", prompt, " and new_tokens = ", made, " take ", prompt + 1 + made,
                 " positions with a BOS token, the model has ", limit);
-  auto text = std::make_shared<Text>(read(setup));
+  auto text = std::make_shared<Text>(read_given(setup, "greedy"));
   const int64_t all = std::ssize(text->tokens) / prompt, asked = setup.params->at("samples");
   KVLAB_REQUIRE(all > 0, "E_TEXT_TOO_SHORT", "greedy: a prompt of ", prompt,
                 " tokens, the text has ", text->tokens.size());

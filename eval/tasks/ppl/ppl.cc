@@ -31,13 +31,6 @@ std::string schema(const Json& given) {
   return merged.dump();
 }
 
-Text read(const TaskSetup& setup) {
-  const std::string text = setup.params->at("text"), tokens = setup.params->at("tokens");
-  KVLAB_REQUIRE(text.empty() != tokens.empty(), "E_CONFIG",
-                "ppl: give exactly one of `text` (a UTF-8 file) and `tokens` (a token file)");
-  return tokens.empty() ? setup.read_text(text) : setup.read_tokens(tokens);
-}
-
 /// Only a text says through its tokenizer whether a BOS belongs in front; a token file already
 /// holds every token that is to be fed.
 Bos bos_of(const Json& params, const Protocol& protocol, const Text& text, int32_t begin_token) {
@@ -103,7 +96,7 @@ constexpr const char* kMetrics[] = {"ppl",
 Work prepare(const TaskSetup& setup) {
   const Json& params = *setup.params;
   const Protocol& protocol = catalogue().protocol(params.at("protocol").get<std::string>());
-  auto text = std::make_shared<Text>(read(setup));
+  auto text = std::make_shared<Text>(read_given(setup, "ppl"));
   const Bos bos = bos_of(params, protocol, *text, setup.begin_token);
   if (bos == Bos::text_start) text->tokens.insert(text->tokens.begin(), setup.begin_token);
   auto cut = std::make_shared<Cut>(protocol.cut(
