@@ -9,6 +9,7 @@
 
 #include "kernels/cpu_engine.h"
 #include "tests/eval/models/cached.h"
+#include "tests/support/examples.h"
 
 namespace kvlab {
 namespace {
@@ -86,6 +87,7 @@ TEST_F(DenseTwinOf, LooksAtPowersOfTwoSinceThePrompt) {
 }
 
 TEST_F(DenseTwinOf, ItsNllIsTheDenseRuns) {
+  KVLAB_EXAMPLE("quant");
   const Seen dense = run("dense");
   EXPECT_EQ(run("quant").fidelity.dense_nll, dense.fidelity.dense_nll);
   for (size_t i = 0; i < 20; ++i)
@@ -93,6 +95,7 @@ TEST_F(DenseTwinOf, ItsNllIsTheDenseRuns) {
 }
 
 TEST_F(DenseTwinOf, DoesNotChangeTheRunBesideIt) {
+  KVLAB_EXAMPLE("quant");
   const Composition composition = of("quant");
   const Subject alone{.model = model_.get(),
                       .composition = &composition,
@@ -102,6 +105,7 @@ TEST_F(DenseTwinOf, DoesNotChangeTheRunBesideIt) {
 }
 
 TEST_F(DenseTwinOf, AWindowLosesTheMassOfWhatItDropped) {
+  KVLAB_EXAMPLE("window");
   const Json window{{"name", "window"}, {"params", {{"sink", 1}, {"recent", 25}}}};
   const Seen seen = run(window);
   const LayerFidelity& layer = seen.layers[1];
@@ -113,6 +117,7 @@ TEST_F(DenseTwinOf, AWindowLosesTheMassOfWhatItDropped) {
 }
 
 TEST_F(DenseTwinOf, StoredRowsAreAsFarApartAsTheyAre) {
+  KVLAB_EXAMPLE("quant");
   const Json quant{{"name", "quant"}, {"params", {{"bits", 4}}}};
   const Seen seen = run(quant);
   const auto dense = test::new_cache(*model_), other = test::new_cache(*model_, quant);

@@ -10,6 +10,7 @@
 #include "eval/dense_twin.h"
 #include "kernels/cpu_engine.h"
 #include "tests/eval/models/cached.h"
+#include "tests/support/examples.h"
 
 namespace kvlab {
 namespace {
@@ -128,6 +129,7 @@ TEST_F(Evicting, RowsThatNobodyLooksAtCostNothing) {
 }
 
 TEST_F(Evicting, KeepingEverythingIsTheDenseCacheBitForBit) {
+  KVLAB_EXAMPLE("window");
   const Sample sample = pairs(128, 8);
   const Json all{{"name", "window"}, {"params", {{"sink", 1}, {"recent", 4096}}}};
   EXPECT_EQ(run(sample, all).nll, run(sample, "dense").nll);

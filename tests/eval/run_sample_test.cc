@@ -7,6 +7,7 @@
 
 #include "kernels/cpu_engine.h"
 #include "tests/eval/models/cached.h"
+#include "tests/support/examples.h"
 
 namespace kvlab {
 namespace {
@@ -114,6 +115,7 @@ TEST_F(RunSample, AnAnswerMayBeItsFirstLine) {
 }
 
 TEST_F(RunSample, SaysHowMuchOfANeedleEachHeadStillHolds) {
+  KVLAB_EXAMPLE("window");
   const Sample sample{
       .context = {.ids = context_}, .turns = {ask({4}, 1)}, .needles = {{1, 3}, {6, 8}}};
   EXPECT_THAT(run(sample).retention, ElementsAre(ElementsAre(1), ElementsAre(1)));
@@ -123,7 +125,14 @@ TEST_F(RunSample, SaysHowMuchOfANeedleEachHeadStillHolds) {
   EXPECT_THAT(kept, testing::Each(ElementsAre(DoubleNear(0.25, 1e-12))));
 }
 
+TEST_F(RunSample, RowsCopiedForATurnAreNoCompression) {
+  Sample sample{.context = {.ids = context_}, .turns = {ask({9, 20, 4}, 2), ask({9}, 1)}};
+  sample.turns_restart = true;
+  EXPECT_EQ(run(sample).compress_events, 0);
+}
+
 TEST_F(RunSample, CountsTokensSinceTheLastCompression) {
+  KVLAB_EXAMPLE("window");
   Sample sample{.context = {.ids = context_}};
   sample.turns = {{.query = {.ids = {4, 5, 6, 7}, .labels = {5, 6, 7, 8}}}};
   EXPECT_THAT(run(sample).since_event, ElementsAre(0, 0, 0, 0));

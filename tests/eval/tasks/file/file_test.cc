@@ -13,6 +13,7 @@
 #include "kernels/cpu_engine.h"
 #include "tests/eval/models/cached.h"
 #include "tests/eval/tasks/file/bytes_tokenizer.h"
+#include "tests/support/examples.h"
 #include "tests/support/refusal.h"
 #include "tests/support/scratch.h"
 
@@ -508,6 +509,7 @@ class ChoicesOverACache : public FileTask {
 };
 
 TEST_F(ChoicesOverACache, SeeTheSameCacheInAnyOrder) {
+  KVLAB_EXAMPLE("window");
   for (const Json& method :
        {Json("dense"), Json{{"name", "window"}, {"params", {{"sink", 1}, {"recent", 4}}}}}) {
     const Outcome one = run({"cat", "xyz", "go"}, method),
@@ -522,12 +524,14 @@ TEST_F(ChoicesOverACache, SeeTheSameCacheInAnyOrder) {
 }
 
 TEST_F(ChoicesOverACache, ReadWhatWasCompressed) {
+  KVLAB_EXAMPLE("window");
   const Json window{{"name", "window"}, {"params", {{"sink", 1}, {"recent", 4}}}};
   EXPECT_NE(run({"cat", "xyz"}, "dense").nll, run({"cat", "xyz"}, window).nll);
   EXPECT_TRUE(run({"cat", "xyz"}, window).first_scored_after_compress);
 }
 
 TEST_F(ChoicesOverACache, AContextOfOneTokenCompressesNothing) {
+  KVLAB_EXAMPLE("window");
   tokenizer_->adds_bos = false;
   const Sample sample =
       prepare(choice_file(), {{{"q", "d"}, {"c", {"og", "in"}}, {"g", 0}}}).sample(0);
