@@ -31,6 +31,7 @@ void add_generate(CLI::App& app, Invocation& invocation);
 void add_samples(CLI::App& app, Invocation& invocation);
 void add_bench(CLI::App& app, Invocation& invocation);
 void add_selftest(CLI::App& app, Invocation& invocation);
+void add_train(CLI::App& app, Invocation& invocation);
 void add_worker(CLI::App& app, Invocation& invocation);
 
 /// Options that several commands have, with one name and one help text each.

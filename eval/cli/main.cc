@@ -53,7 +53,7 @@ int run(int argc, char** argv) {
   app.footer(kExamples + exit_code_help());
   app.require_subcommand(1);
   for (const auto add : {add_info, add_eval, add_compare, add_reproduce, add_samples, add_report,
-                         add_ppl, add_generate, add_bench, add_selftest, add_worker}) {
+                         add_ppl, add_generate, add_train, add_bench, add_selftest, add_worker}) {
     add(app, invocation);
   }
   try {
