@@ -13,10 +13,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 #include <utility>
 
 #include "core/error.h"
 #include "core/torch.h"
+#include "eval/models/decoder_functions.h"
 #include "eval/models/head_loss.h"
 
 namespace kvlab {
@@ -45,6 +47,7 @@ at::Tensor visible(int64_t tokens, int64_t window_left, const at::Device& device
 
 DecoderAutograd::DecoderAutograd(DecoderConfig config, DecoderTensors weights, Dtype compute)
     : config_(std::move(config)), weights_(std::move(weights)), compute_(scalar_type(compute)) {
+  fused_ = has_decoder_functions(config_, weights_.embedding, compute_);
   KVLAB_CHECK(static_cast<int>(weights_.blocks.size()) == config_.num_layers);
   KVLAB_CHECK(compute_ == at::kBFloat16 || compute_ == weights_.embedding.scalar_type());
 }
@@ -53,24 +56,23 @@ const at::Tensor& DecoderAutograd::head() const {
   return weights_.head.defined() ? weights_.head : weights_.embedding;
 }
 
-at::Tensor DecoderAutograd::linear(const at::Tensor& x, const LinearTensors& weight) const {
-  return linears(x, {&weight}).front();
-}
-
-/// Several projections of one input as one product.
-std::vector<at::Tensor> DecoderAutograd::linears(
-    const at::Tensor& x, std::initializer_list<const LinearTensors*> side_by_side) const {
+/// Several projections of one input as one product, their outputs side by side.
+at::Tensor DecoderAutograd::linear(const at::Tensor& x, const Projections& side_by_side) const {
   std::vector<at::Tensor> weights, biases;
-  std::vector<int64_t> widths;
   for (const LinearTensors* l : side_by_side) {
     weights.push_back(l->weight.to(compute_));
     if (l->bias.defined()) biases.push_back(l->bias.to(compute_));
-    widths.push_back(l->weight.size(0));
   }
-  if (weights.size() == 1)
-    return {at::linear(x, weights[0], biases.empty() ? at::Tensor() : biases[0])};
-  const at::Tensor bias = biases.empty() ? at::Tensor() : at::cat(biases);
-  return at::linear(x, at::cat(weights), bias).split_with_sizes(widths, -1);
+  const at::Tensor weight = weights.size() == 1 ? weights[0] : at::cat(weights);
+  if (biases.empty()) return at::linear(x, weight);
+  return at::linear(x, weight, biases.size() == 1 ? biases[0] : at::cat(biases));
+}
+
+std::vector<at::Tensor> DecoderAutograd::linears(const at::Tensor& x,
+                                                 const Projections& side_by_side) const {
+  std::vector<int64_t> widths;
+  for (const LinearTensors* l : side_by_side) widths.push_back(l->weight.size(0));
+  return linear(x, side_by_side).split_with_sizes(widths, -1);
 }
 
 /// In the weights' dtype; what it returns is too.
@@ -81,20 +83,25 @@ at::Tensor DecoderAutograd::norm(const at::Tensor& x, const at::Tensor& weight) 
          (config_.norm_form == NormForm::one_plus_weight ? weight + 1 : weight);
 }
 
+void DecoderAutograd::prepare_rotation(int64_t tokens) const {
+  if (cos_.defined() && cos_.size(0) >= tokens) return;
+  const Rope& rope = config_.rope;
+  const int64_t pairs = rope.rotary_dim / 2;
+  at::Tensor angles = at::empty({tokens, pairs}, at::TensorOptions().dtype(at::kDouble));
+  for (int64_t t = 0; t < tokens; ++t)
+    for (int64_t c = 0; c < pairs; ++c)
+      angles.data_ptr<double>()[t * pairs + c] =
+          static_cast<double>(t) * rope.inv_freq[static_cast<size_t>(c)];
+  const auto options = weights_.embedding.options();
+  cos_ = (angles.cos() * rope.attention_factor).to(options);
+  sin_ = (angles.sin() * rope.attention_factor).to(options);
+}
+
 at::Tensor DecoderAutograd::rotated(const at::Tensor& x) const {
   const Rope& rope = config_.rope;
   const int64_t tokens = x.size(1), turned = rope.rotary_dim, pairs = turned / 2;
   if (!rope || pairs == 0) return x;
-  if (!cos_.defined() || cos_.size(0) < tokens) {
-    at::Tensor angles = at::empty({tokens, pairs}, at::TensorOptions().dtype(at::kDouble));
-    for (int64_t t = 0; t < tokens; ++t)
-      for (int64_t c = 0; c < pairs; ++c)
-        angles.data_ptr<double>()[t * pairs + c] =
-            static_cast<double>(t) * rope.inv_freq[static_cast<size_t>(c)];
-    const auto options = weights_.embedding.options();
-    cos_ = (angles.cos() * rope.attention_factor).to(options);
-    sin_ = (angles.sin() * rope.attention_factor).to(options);
-  }
+  prepare_rotation(tokens);
   const at::Tensor cos = cos_.narrow(0, 0, tokens).unsqueeze(1);
   const at::Tensor sin = sin_.narrow(0, 0, tokens).unsqueeze(1);
   const bool half_split = rope.style == Rope::Style::half_split;
@@ -152,18 +159,19 @@ at::Tensor DecoderAutograd::attention_output(int layer, const at::Tensor& x,
   const at::Tensor out =
       attention ? attention({layer, x, queries, keys, values})
                 : attend(layer, rotated(queries), rotated(keys), values);
-  return linear(out.flatten(-2), b.output);
+  return linear(out.flatten(-2), {&b.output});
 }
 
 at::Tensor DecoderAutograd::mlp_output(const BlockTensors& block, const at::Tensor& x) const {
   const std::vector<at::Tensor> parts = linears(x, {&block.gate, &block.up});
-  return linear(activated(config_.activation, parts[0]) * parts[1], block.down);
+  return linear(activated(config_.activation, parts[0]) * parts[1], {&block.down});
 }
 
 at::Tensor DecoderAutograd::hidden(const at::Tensor& ids, const Attention& attention) const {
   at::Tensor x = at::embedding(weights_.embedding, ids);
   if (config_.embedding_scale != 1)
     x = x * at::empty({}, x.options()).fill_(config_.embedding_scale);
+  if (fused_ && !attention) return fused_hidden(x);
   for (int layer = 0; layer < config_.num_layers; ++layer) {
     const BlockTensors& b = weights_.blocks[static_cast<size_t>(layer)];
     at::Tensor out = attention_output(layer, norm(x, b.attention_norm).to(compute_), attention);
@@ -172,6 +180,22 @@ at::Tensor DecoderAutograd::hidden(const at::Tensor& ids, const Attention& atten
     x = x + (config_.norms_after ? norm(out, b.mlp_norm_after) : out);
   }
   return norm(x, weights_.final_norm);
+}
+
+/// hidden() in functions of eval/models/decoder_functions.h.
+at::Tensor DecoderAutograd::fused_hidden(const at::Tensor& embedded) const {
+  const int64_t tokens = embedded.size(1);
+  prepare_rotation(tokens);
+  const at::Tensor cos = cos_.narrow(0, 0, tokens), sin = sin_.narrow(0, 0, tokens);
+  at::Tensor x = embedded, delta, normed;
+  for (const BlockTensors& b : weights_.blocks) {
+    std::tie(x, normed) = add_norm(x, delta, b.attention_norm, config_);
+    const at::Tensor projections = linear(normed, {&b.query, &b.key, &b.value});
+    delta = linear(fused_attention(projections, cos, sin, config_), {&b.output});
+    std::tie(x, normed) = add_norm(x, delta, b.mlp_norm, config_);
+    delta = linear(gated(linear(normed, {&b.gate, &b.up})), {&b.down});
+  }
+  return add_norm(x, delta, weights_.final_norm, config_).second;
 }
 
 at::Tensor DecoderAutograd::logits(const at::Tensor& hidden) const {

@@ -49,9 +49,11 @@ class DecoderAutograd {
                     const at::Tensor& values) const;
 
  private:
-  at::Tensor linear(const at::Tensor& x, const LinearTensors& weight) const;
-  std::vector<at::Tensor> linears(const at::Tensor& x,
-                                  std::initializer_list<const LinearTensors*> side_by_side) const;
+  using Projections = std::initializer_list<const LinearTensors*>;
+  at::Tensor linear(const at::Tensor& x, const Projections& side_by_side) const;
+  std::vector<at::Tensor> linears(const at::Tensor& x, const Projections& side_by_side) const;
+  at::Tensor fused_hidden(const at::Tensor& embedded) const;
+  void prepare_rotation(int64_t tokens) const;
   at::Tensor norm(const at::Tensor& x, const at::Tensor& weight) const;
   at::Tensor attention_output(int layer, const at::Tensor& x, const Attention& attention) const;
   at::Tensor mlp_output(const BlockTensors& block, const at::Tensor& x) const;
@@ -60,6 +62,7 @@ class DecoderAutograd {
   DecoderConfig config_;
   DecoderTensors weights_;
   at::ScalarType compute_;
+  bool fused_;
   mutable at::Tensor cos_{}, sin_{};  // [positions so far, pairs]
 };
 

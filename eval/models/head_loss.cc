@@ -12,6 +12,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "eval/models/decoder_functions.h"
 
 namespace kvlab {
 namespace {
@@ -25,12 +26,27 @@ struct Gradients {
   at::Tensor hidden{}, head{};
 };
 
+/// From those of the logits of rows from `first` on.
+void add_gradients(const at::Tensor& dlogits, const at::Tensor& hidden, const at::Tensor& head,
+                   int64_t first, Gradients& gradients) {
+  if (gradients.hidden.defined())
+    gradients.hidden.narrow(0, first, hidden.size(0)).copy_(at::matmul(dlogits, head));
+  if (gradients.head.defined()) gradients.head.add_(at::matmul(dlogits.t(), hidden));
+}
+
 /// Loss of rows [first, first + n); adds to the gradients.
 at::Tensor block_loss(const HeadLoss& call, int64_t first, int64_t n, Gradients& gradients) {
   const at::Tensor hidden = call.hidden.narrow(0, first, n);
   const at::Tensor targets = call.targets.narrow(0, first, n).unsqueeze(1);
   const at::Tensor weights = call.weights.narrow(0, first, n).unsqueeze(1);
-  at::Tensor logits = at::linear(hidden, call.head).to(weights.scalar_type());
+  at::Tensor logits = at::linear(hidden, call.head);
+  const bool wants = gradients.hidden.defined() || gradients.head.defined();
+  if (logits.is_cpu() && logits.scalar_type() == at::kBFloat16 && call.softcap == 0) {
+    const double sum = loss_in_place(logits, targets, weights, wants);
+    if (wants) add_gradients(logits, hidden, call.head, first, gradients);
+    return at::empty({}, weights.options()).fill_(sum);
+  }
+  logits = logits.to(weights.scalar_type());
   at::Tensor slope;  // of the soft-cap
   if (call.softcap > 0) {
     const at::Tensor bent = logits.div_(call.softcap).tanh_();
@@ -39,12 +55,10 @@ at::Tensor block_loss(const HeadLoss& call, int64_t first, int64_t n, Gradients&
   }
   at::Tensor p = at::_log_softmax(logits, 1, false);
   const at::Tensor sum = -(p.gather(1, targets) * weights).sum();
-  if (gradients.hidden.defined() || gradients.head.defined()) {
+  if (wants) {
     p.exp_().scatter_add_(1, targets, at::empty_like(weights).fill_(-1)).mul_(weights);
     if (slope.defined()) p.mul_(slope);
-    p = p.to(hidden.scalar_type());
-    if (gradients.hidden.defined()) gradients.hidden.narrow(0, first, n).copy_(at::matmul(p, call.head));
-    if (gradients.head.defined()) gradients.head.add_(at::matmul(p.t(), hidden));
+    add_gradients(p.to(hidden.scalar_type()), hidden, call.head, first, gradients);
   }
   return sum;
 }
