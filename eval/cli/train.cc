@@ -49,9 +49,8 @@ std::string percent(double share) {
 /// "step 120/3000  loss 3.214  valid 3.41  4120 tokens/s (52 % of peak)"
 std::string step_text(const StepReport& report) {
   char text[160];
-  std::snprintf(text, sizeof text, "step %lld/%lld  loss %.3f",
-                static_cast<long long>(report.step), static_cast<long long>(report.steps),
-                report.loss);
+  std::snprintf(text, sizeof text, "step %lld/%lld  loss %.3f", static_cast<long long>(report.step),
+                static_cast<long long>(report.steps), report.loss);
   std::string line = text;
   if (report.validation != nullptr && report.validation->contains("text_loss")) {
     std::snprintf(text, sizeof text, "  valid %.3f",
@@ -77,9 +76,10 @@ class TrainProgress {
     }
   }
   void validated(const Json& numbers) {
-    std::fputs(((is_terminal_ ? "\r\x1b[K" : "") + std::string("validation ") + numbers.dump() + "\n")
-                   .c_str(),
-               stderr);
+    std::fputs(
+        ((is_terminal_ ? "\r\x1b[K" : "") + std::string("validation ") + numbers.dump() + "\n")
+            .c_str(),
+        stderr);
   }
   ~TrainProgress() {
     if (is_terminal_) std::fputs("\n", stderr);
@@ -100,11 +100,11 @@ int run_train(const Options& options) {
   if (config.threads > 0) set_thread_count(config.threads);
   watch_interrupts();
   TrainProgress progress;
-  const TrainResult result = train_language_model(
-      config, {.device = options.device, .export_to = options.export_to},
-      {.stepped = [&](const StepReport& report) { progress.stepped(report); },
-       .validated = [&](const Json& numbers) { progress.validated(numbers); },
-       .should_stop = [] { return interrupted(); }});
+  const TrainResult result =
+      train_language_model(config, {.device = options.device, .export_to = options.export_to},
+                           {.stepped = [&](const StepReport& report) { progress.stepped(report); },
+                            .validated = [&](const Json& numbers) { progress.validated(numbers); },
+                            .should_stop = [] { return interrupted(); }});
   KVLAB_REQUIRE(!result.stopped, "E_INTERRUPTED", "train: stopped after step ", result.steps,
                 "; the same command goes on from there");
   if (options.json) {
@@ -125,7 +125,8 @@ void add_train(CLI::App& app, Invocation& invocation) {
   command.add_option("--out", options->out, "run directory [of the recipe]")->type_name("DIR");
   command.add_option("--export", options->export_to, "where the model goes at the end [DIR/model]")
       ->type_name("DIR");
-  command.add_option("--set", options->set, "a.b=c: another value in the recipe")->type_name("KEY=VALUE");
+  command.add_option("--set", options->set, "a.b=c: another value in the recipe")
+      ->type_name("KEY=VALUE");
   command.add_option("--device", options->device, "cpu, cuda or cuda:INDEX")
       ->type_name("DEVICE")
       ->capture_default_str();

@@ -79,8 +79,7 @@ std::vector<at::Tensor> DecoderAutograd::linears(const at::Tensor& x,
 at::Tensor DecoderAutograd::norm(const at::Tensor& x, const at::Tensor& weight) const {
   const at::Tensor wide = x.to(weight.scalar_type());
   const at::Tensor scale = at::rsqrt(wide.square().mean({-1}, true) + config_.norm_eps);
-  return wide * scale *
-         (config_.norm_form == NormForm::one_plus_weight ? weight + 1 : weight);
+  return wide * scale * (config_.norm_form == NormForm::one_plus_weight ? weight + 1 : weight);
 }
 
 void DecoderAutograd::prepare_rotation(int64_t tokens) const {
@@ -113,8 +112,7 @@ at::Tensor DecoderAutograd::rotated(const at::Tensor& x) const {
   at::Tensor out = half_split ? at::cat({turned_a, turned_b}, -1)
                               : at::stack({turned_a, turned_b}, -1).flatten(-2);
   out = out.to(x.scalar_type());
-  return turned == x.size(-1) ? out
-                              : at::cat({out, x.narrow(-1, turned, x.size(-1) - turned)}, -1);
+  return turned == x.size(-1) ? out : at::cat({out, x.narrow(-1, turned, x.size(-1) - turned)}, -1);
 }
 
 at::Tensor DecoderAutograd::attend(int layer, const at::Tensor& queries, const at::Tensor& keys,
@@ -156,9 +154,8 @@ at::Tensor DecoderAutograd::attention_output(int layer, const at::Tensor& x,
     keys = norm(keys, b.key_norm).to(compute_);
   }
   const at::Tensor values = heads(parts[2]);
-  const at::Tensor out =
-      attention ? attention({layer, x, queries, keys, values})
-                : attend(layer, rotated(queries), rotated(keys), values);
+  const at::Tensor out = attention ? attention({layer, x, queries, keys, values})
+                                   : attend(layer, rotated(queries), rotated(keys), values);
   return linear(out.flatten(-2), {&b.output});
 }
 

@@ -86,18 +86,17 @@ struct AddNorm : Function<AddNorm> {
     const int64_t blocks = (rows + kRowsAtOnce - 1) / kRowsAtOnce;
     const at::Tensor parts = at::zeros({blocks, width}, sum.options());
     by_rows(rows, [&](int block, int64_t first, int64_t n) {
-      loops().norm_backward(
-          {.sum = floats(sum) + first * width,
-           .weight = floats(weight),
-           .one_plus = context->saved_data["one_plus"].toBool(),
-           .scale = floats(scale) + first,
-           .dout = halves(dout) + first * width,
-           .dsum = dsum.defined() ? floats(dsum) + first * width : nullptr,
-           .rows = n,
-           .width = width,
-           .dx = dx.data_ptr<float>() + first * width,
-           .ddelta = has_delta ? mutable_halves(ddelta) + first * width : nullptr,
-           .dweight = parts.data_ptr<float>() + block * width});
+      loops().norm_backward({.sum = floats(sum) + first * width,
+                             .weight = floats(weight),
+                             .one_plus = context->saved_data["one_plus"].toBool(),
+                             .scale = floats(scale) + first,
+                             .dout = halves(dout) + first * width,
+                             .dsum = dsum.defined() ? floats(dsum) + first * width : nullptr,
+                             .rows = n,
+                             .width = width,
+                             .dx = dx.data_ptr<float>() + first * width,
+                             .ddelta = has_delta ? mutable_halves(ddelta) + first * width : nullptr,
+                             .dweight = parts.data_ptr<float>() + block * width});
     });
     return {dx, ddelta, parts.sum(0), at::Tensor(), at::Tensor()};
   }
@@ -198,8 +197,8 @@ struct FusedAttention : Function<FusedAttention> {
     const at::Tensor work = work_of(shape);
     run_parallel(static_cast<int>(from.size(0) * kv_heads), pool_threads(),
                  [&](int task, int thread) {
-                   TrainAttention call = shape.call(from, out, lse, saved[3], saved[4], scale,
-                                                    task, work, thread);
+                   TrainAttention call =
+                       shape.call(from, out, lse, saved[3], saved[4], scale, task, work, thread);
                    call.dout = halves(dout) + (call.out - halves(out));
                    call.dqueries = mutable_halves(into) + (call.queries - halves(from));
                    call.dkeys = mutable_halves(into) + (call.keys - halves(from));

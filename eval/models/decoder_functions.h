@@ -1,6 +1,6 @@
 #pragma once
-// Parts of a decoder as single functions with gradients, on the CPU: what autograd would make of the
-// same formulas takes a pass over memory per operator.
+// Parts of a decoder as single functions with gradients, on the CPU: what autograd would make of
+// the same formulas takes a pass over memory per operator.
 
 #include <ATen/core/Tensor.h>
 

@@ -37,9 +37,10 @@ struct DecoderTensors {
 /// Every weight that a network with this config has, in a fixed order: its name in a Hugging Face
 /// file ("model.layers.0.self_attn.q_proj.weight"; projections apart also where the family's files
 /// hold them fused), its shape, and its place in `tensors`, which is given its blocks.
-void for_each_weight(const DecoderConfig& config, DecoderTensors& tensors,
-                     const std::function<void(const std::string& name,
-                                              const std::vector<int64_t>& sizes, at::Tensor&)>& visit);
+void for_each_weight(
+    const DecoderConfig& config, DecoderTensors& tensors,
+    const std::function<void(const std::string& name, const std::vector<int64_t>& sizes,
+                             at::Tensor&)>& visit);
 
 /// The same memory under LibTorch's names; valid while `weights` are.
 DecoderTensors tensors_of(const DecoderConfig& config, const DecoderWeights& weights);

@@ -69,8 +69,7 @@ struct HeadLossFunction : Function<HeadLossFunction> {
     const int64_t rows = hidden.size(0);
     Gradients gradients;
     if (hidden.requires_grad()) gradients.hidden = at::empty_like(hidden);
-    if (head.requires_grad())
-      gradients.head = at::zeros(head.sizes(), call.weights.options());
+    if (head.requires_grad()) gradients.head = at::zeros(head.sizes(), call.weights.options());
     at::Tensor sum = at::zeros({}, call.weights.options());
     for (int64_t first = 0; first < rows; first += call.rows_at_once)
       sum.add_(block_loss(call, first, std::min(call.rows_at_once, rows - first), gradients));

@@ -35,10 +35,11 @@ AdamW::AdamW(std::vector<NamedParameter> parameters, OptimiserConfig config)
     square_.push_back(at::zeros_like(parameters_[i].value));
   }
   for (size_t i = 0; i + 1 < groups_.size(); ++i)
-    KVLAB_REQUIRE(!groups_[i].members.empty(), "E_CONFIG", "train: optimiser group ", i, " (`",
-                  groups_[i].rule.match.empty() ? "" : printable(groups_[i].rule.match[0]),
-                  "`) fits no parameter that an earlier group has not; parameters are called like `",
-                  parameters_[0].name, "`");
+    KVLAB_REQUIRE(
+        !groups_[i].members.empty(), "E_CONFIG", "train: optimiser group ", i, " (`",
+        groups_[i].rule.match.empty() ? "" : printable(groups_[i].rule.match[0]),
+        "`) fits no parameter that an earlier group has not; parameters are called like `",
+        parameters_[0].name, "`");
 }
 
 double AdamW::clip_gradients() {

@@ -59,14 +59,13 @@ void fill_with_recall(const TokenSource& recall, const TrainStage& stage, int64_
   KVLAB_REQUIRE(documents > 0, "E_CONFIG", "train: a recall file holds ", recall.documents().size(),
                 " documents, of which ", held_out, " are held out; make more, or hold out fewer");
   for (size_t filled = 0; filled < row.ids.size();) {
-    const Range document =
-        recall.documents()[random.below(static_cast<uint64_t>(documents))];
+    const Range document = recall.documents()[random.below(static_cast<uint64_t>(documents))];
     for (int64_t i = document.first; i < document.last && filled < row.ids.size(); ++i, ++filled) {
       const size_t at = static_cast<size_t>(i);
       row.ids[filled] = recall.tokens()[at];
       if (filled > 0)
-        row.weights[filled - 1] = static_cast<float>(recall.marks()[at] != 0 ? stage.answer_weight
-                                                                            : stage.other_weight);
+        row.weights[filled - 1] =
+            static_cast<float>(recall.marks()[at] != 0 ? stage.answer_weight : stage.other_weight);
     }
   }
 }

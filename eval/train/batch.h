@@ -19,9 +19,9 @@ struct Batch {
 /// The batch of `step`.
 ///
 /// Sequence b comes from the source whose part of [0, 1), in the order of names, holds
-/// (b + u) / batch_sequences modulo 1, with u drawn per step: every batch has its shares to within one
-/// sequence.  Text: windows of `sequence_length` tokens beside one another, each taken once, in an
-/// order drawn anew, before any is taken twice; where the first begins is drawn with the order.
+/// (b + u) / batch_sequences modulo 1, with u drawn per step: every batch has its shares to within
+/// one sequence.  Text: windows of `sequence_length` tokens beside one another, each taken once, in
+/// an order drawn anew, before any is taken twice; where the first begins is drawn with the order.
 /// Recall: documents drawn with replacement, one after another until the sequence is full, the last
 /// cut off; those held out are never drawn.
 Batch make_batch(const TrainConfig& config, TokenSources& sources, int64_t step);

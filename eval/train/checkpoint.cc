@@ -33,8 +33,8 @@ void save_checkpoint(const std::filesystem::path& path, const std::vector<NamedP
   try {
     write_safetensors(path, tensors, {{kKey, canonical(about)}});
   } catch (const Error& error) {
-    fail("E_DISK", error.message(), "; the checkpoint before is kept: make room, then run the same ",
-         "command again");
+    fail("E_DISK", error.message(),
+         "; the checkpoint before is kept: make room, then run the same ", "command again");
   }
 }
 
@@ -49,7 +49,8 @@ Json load_checkpoint(const std::filesystem::path& path, const std::vector<NamedP
   for (const NamedParameter& entry : state) {
     const TensorView stored = file.tensor(entry.name);
     KVLAB_REQUIRE(scalar_type(stored.dtype) == entry.value.scalar_type(), "E_SHAPE", where,
-                  ": tensor `", entry.name, "` is ", name_of(stored.dtype), ", not this model's type");
+                  ": tensor `", entry.name, "` is ", name_of(stored.dtype),
+                  ", not this model's type");
     fill(entry, stored, where);
   }
   return json;

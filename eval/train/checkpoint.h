@@ -1,5 +1,6 @@
 #pragma once
-// Where a training run can be taken up again: one safetensors file that appears whole or not at all.
+// Where a training run can be taken up again: one safetensors file that appears whole or not at
+// all.
 
 #include <filesystem>
 #include <vector>
@@ -9,8 +10,8 @@
 
 namespace kvlab {
 
-/// The tensors and `about` ({"step", "tokens", "config", ...}), under "kvlab_training" in the file's
-/// metadata.  E_DISK.
+/// The tensors and `about` ({"step", "tokens", "config", ...}), under "kvlab_training" in the
+/// file's metadata.  E_DISK.
 void save_checkpoint(const std::filesystem::path& path, const std::vector<NamedParameter>& state,
                      const Json& about);
 
@@ -20,7 +21,6 @@ Json load_checkpoint(const std::filesystem::path& path, const std::vector<NamedP
 
 /// Copies tensors of the same names from a safetensors file or a model directory, converted to the
 /// dtype of `parameters`.  E_WEIGHT: one is missing.  E_SHAPE.
-void load_weights(const std::filesystem::path& path,
-                  const std::vector<NamedParameter>& parameters);
+void load_weights(const std::filesystem::path& path, const std::vector<NamedParameter>& parameters);
 
 }  // namespace kvlab

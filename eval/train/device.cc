@@ -40,9 +40,9 @@ at::Device training_device(const std::string& name) {
   if (!is_cuda) return at::Device(at::kCPU);
   open_cuda();
   const std::string index = name == "cuda" ? "0" : name.substr(5);
-  KVLAB_REQUIRE(!index.empty() && index.size() < 4 &&
-                    index.find_first_not_of("0123456789") == index.npos,
-                "E_CONFIG", "train: device `", printable(name), "` is not known; known: cuda:INDEX");
+  KVLAB_REQUIRE(
+      !index.empty() && index.size() < 4 && index.find_first_not_of("0123456789") == index.npos,
+      "E_CONFIG", "train: device `", printable(name), "` is not known; known: cuda:INDEX");
   return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(std::stoi(index)));
 }
 

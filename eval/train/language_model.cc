@@ -60,10 +60,11 @@ LanguageModel::LanguageModel(TrainConfig config, const at::Device& device)
       sources_(config_.data, decoder_.vocab_size, decoder_.begin_token) {
   check_sources();
   const c10::NoGradGuard no_grad;
-  for_each_weight(decoder_, weights_, [&](const std::string& name, const auto& sizes, at::Tensor& w) {
-    w = at::empty(sizes, at::TensorOptions().dtype(at::kFloat).device(device_));
-    parameters_.push_back({name, w});
-  });
+  for_each_weight(decoder_, weights_,
+                  [&](const std::string& name, const auto& sizes, at::Tensor& w) {
+                    w = at::empty(sizes, at::TensorOptions().dtype(at::kFloat).device(device_));
+                    parameters_.push_back({name, w});
+                  });
   if (config_.init_from.empty()) {
     draw_weights();
   } else {
@@ -88,8 +89,8 @@ void LanguageModel::check_sources() {
     KVLAB_REQUIRE(is_recall(name), "E_CONFIG", "train: `validation.recall` names `",
                   printable(name), "`; known: recall-LENGTH");
     const auto documents = static_cast<int64_t>(sources_.at(name).documents().size());
-    KVLAB_REQUIRE(documents >= config_.held_out_documents, "E_CONFIG", "train: ", name, ".bin holds ",
-                  documents, " documents, fewer than `data.held_out_documents` = ",
+    KVLAB_REQUIRE(documents >= config_.held_out_documents, "E_CONFIG", "train: ", name,
+                  ".bin holds ", documents, " documents, fewer than `data.held_out_documents` = ",
                   config_.held_out_documents);
   }
 }
@@ -129,7 +130,8 @@ double LanguageModel::operations(int64_t step) {
   double attention = 0;
   for (const int64_t left : decoder_.window_left) {
     const double reach = left < 0 ? length : std::min(length, static_cast<double>(left + 1));
-    attention += 12.0 * decoder_.head_dim * decoder_.num_heads * (reach - reach * reach / (2 * length));
+    attention +=
+        12.0 * decoder_.head_dim * decoder_.num_heads * (reach - reach * reach / (2 * length));
   }
   return static_cast<double>(tokens(step)) * (6.0 * static_cast<double>(weights) + attention);
 }
@@ -140,11 +142,12 @@ at::Tensor LanguageModel::loss(int64_t step, int part) {
     batch_step_ = step;
   }
   const int64_t rows = batch_.sequences / parts(step), length = batch_.length;
-  const at::Tensor ids =
-      int64_tensor(batch_.ids, {batch_.sequences, length + 1}, device_).narrow(0, part * rows, rows);
-  const at::Tensor weights = at::from_blob(batch_.weights.data(), {batch_.sequences, length}, at::kFloat)
-                                 .narrow(0, part * rows, rows)
-                                 .flatten();
+  const at::Tensor ids = int64_tensor(batch_.ids, {batch_.sequences, length + 1}, device_)
+                             .narrow(0, part * rows, rows);
+  const at::Tensor weights =
+      at::from_blob(batch_.weights.data(), {batch_.sequences, length}, at::kFloat)
+          .narrow(0, part * rows, rows)
+          .flatten();
   double divisor = static_cast<double>(batch_.sequences * length);
   if (config_.loss_mean == LossMean::weights) {
     divisor = std::accumulate(batch_.weights.begin(), batch_.weights.end(), 0.0);

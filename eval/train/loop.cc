@@ -58,8 +58,8 @@ void Loop::resume() {
     return;
   }
   const Json about = load_checkpoint(checkpoint(), optimiser_.state());
-  KVLAB_REQUIRE(about.at("identity") == options_.identity, "E_IDENTITY", "train: ",
-                options_.directory.string(), " holds a run of another configuration (`",
+  KVLAB_REQUIRE(about.at("identity") == options_.identity, "E_IDENTITY",
+                "train: ", options_.directory.string(), " holds a run of another configuration (`",
                 difference(about.at("identity"), options_.identity),
                 "` differs); name another output directory, or remove it");
   step_ = saved_ = about.at("step");
@@ -121,21 +121,22 @@ void Loop::step() {
 
 void Loop::report(double loss, double seconds) {
   if (!observer_.stepped) return;
-  step_seconds_ = step_seconds_ == 0 ? seconds : kRemember * step_seconds_ + (1 - kRemember) * seconds;
+  step_seconds_ =
+      step_seconds_ == 0 ? seconds : kRemember * step_seconds_ + (1 - kRemember) * seconds;
   double left = 0;  // steps to come may be longer or shorter: tokens count
   const double per_token = 1 / speed_;
   for (int64_t s = step_; s < options_.schedule.steps; ++s)
     left += static_cast<double>(trainee_.tokens(s)) * per_token;
-  const double operations = trainee_.operations(step_ - 1) /
-                            static_cast<double>(trainee_.tokens(step_ - 1)) * speed_;
-  observer_.stepped({.step = step_,
-                     .steps = options_.schedule.steps,
-                     .loss = loss,
-                     .tokens_per_second = speed_,
-                     .peak_share =
-                         options_.peak_operations > 0 ? operations / options_.peak_operations : 0,
-                     .seconds_left = left,
-                     .validation = validation_.is_null() ? nullptr : &validation_});
+  const double operations =
+      trainee_.operations(step_ - 1) / static_cast<double>(trainee_.tokens(step_ - 1)) * speed_;
+  observer_.stepped(
+      {.step = step_,
+       .steps = options_.schedule.steps,
+       .loss = loss,
+       .tokens_per_second = speed_,
+       .peak_share = options_.peak_operations > 0 ? operations / options_.peak_operations : 0,
+       .seconds_left = left,
+       .validation = validation_.is_null() ? nullptr : &validation_});
 }
 
 void Loop::validate() {

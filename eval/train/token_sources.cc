@@ -18,8 +18,9 @@ struct TokenSource::Files {
 TokenSource::TokenSource(const std::filesystem::path& tokens, const std::filesystem::path& marks)
     : files_(std::make_unique<Files>(tokens)) {
   const std::span<const u8> bytes = files_->tokens.bytes();
-  KVLAB_REQUIRE(bytes.size() % 2 == 0 && !bytes.empty(), "E_FORMAT", printable(tokens.native(), 400),
-                ": holds ", bytes.size(), " bytes, must be tokens of 2 bytes each");
+  KVLAB_REQUIRE(bytes.size() % 2 == 0 && !bytes.empty(), "E_FORMAT",
+                printable(tokens.native(), 400), ": holds ", bytes.size(),
+                " bytes, must be tokens of 2 bytes each");
   tokens_ = {reinterpret_cast<const uint16_t*>(bytes.data()), bytes.size() / 2};
   if (marks.empty()) return;
   files_->marks.emplace(marks);

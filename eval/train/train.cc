@@ -13,9 +13,9 @@ namespace {
 void make_directory(const std::filesystem::path& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);
-  KVLAB_REQUIRE(std::filesystem::is_directory(path), "E_DISK", path.string(),
-                ": cannot be used as a run directory: ",
-                error ? error.message() : "a file is in the way");
+  KVLAB_REQUIRE(
+      std::filesystem::is_directory(path), "E_DISK", path.string(),
+      ": cannot be used as a run directory: ", error ? error.message() : "a file is in the way");
 }
 
 }  // namespace
@@ -33,23 +33,21 @@ TrainResult train_language_model(const TrainConfig& config, const TrainOptions& 
   LanguageModel model(config, device);
   make_directory(config.output);
   const FileLock lock(config.output / "lock");
-  const LoopResult result =
-      run_loop(model,
-               {.optimiser = config.optimiser,
-                .schedule = config.schedule,
-                .directory = config.output,
-                .checkpoint_every = config.checkpoint_every,
-                .validate_every = config.validate_every,
-                .identity = config.identity(),
-                .peak_operations = peak_operations(config.dtype, device)},
-               observer);
+  const LoopResult result = run_loop(model,
+                                     {.optimiser = config.optimiser,
+                                      .schedule = config.schedule,
+                                      .directory = config.output,
+                                      .checkpoint_every = config.checkpoint_every,
+                                      .validate_every = config.validate_every,
+                                      .identity = config.identity(),
+                                      .peak_operations = peak_operations(config.dtype, device)},
+                                     observer);
   TrainResult trained{.steps = result.steps,
                       .stopped = result.stopped,
                       .validation = result.validation,
                       .parameters = model.parameter_count()};
   if (result.stopped) return trained;
-  trained.model =
-      options.export_to.empty() ? config.output / "model" : options.export_to;
+  trained.model = options.export_to.empty() ? config.output / "model" : options.export_to;
   export_model(trained.model, config.model, model.parameters(), config.data);
   write_file(config.output / "config.json", config.effective.dump(2) + "\n");
   return trained;

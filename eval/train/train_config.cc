@@ -101,17 +101,20 @@ std::map<std::string, double> shares_of(const Json& given, const std::string& wh
   return shares;
 }
 
-TrainStage stage_from(const Json& given, const Json& loss, const std::string& who, Json& effective) {
+TrainStage stage_from(const Json& given, const Json& loss, const std::string& who,
+                      Json& effective) {
   effective = complete(kStageText, given, who);
-  TrainStage stage{.until_step = effective.at("until_step"),
-                   .sequence_length = effective.at("sequence_length"),
-                   .batch_sequences = effective.at("batch_sequences"),
-                   .accumulate = effective.at("accumulate"),
-                   .shares = shares_of(effective.at("shares"), who),
-                   .answer_weight = or_else(effective.at("answer_weight"), loss.at("answer_weight")),
-                   .other_weight = or_else(effective.at("other_weight"), loss.at("other_weight"))};
-  KVLAB_REQUIRE(stage.batch_sequences % stage.accumulate == 0, "E_CONFIG", who, ": `accumulate` is ",
-                stage.accumulate, ", must divide `batch_sequences` = ", stage.batch_sequences);
+  TrainStage stage{
+      .until_step = effective.at("until_step"),
+      .sequence_length = effective.at("sequence_length"),
+      .batch_sequences = effective.at("batch_sequences"),
+      .accumulate = effective.at("accumulate"),
+      .shares = shares_of(effective.at("shares"), who),
+      .answer_weight = or_else(effective.at("answer_weight"), loss.at("answer_weight")),
+      .other_weight = or_else(effective.at("other_weight"), loss.at("other_weight"))};
+  KVLAB_REQUIRE(stage.batch_sequences % stage.accumulate == 0, "E_CONFIG", who,
+                ": `accumulate` is ", stage.accumulate,
+                ", must divide `batch_sequences` = ", stage.batch_sequences);
   return stage;
 }
 
@@ -196,10 +199,10 @@ TrainConfig parse_train_config(const Json& given) {
                        .text_length = validation.at("text_length"),
                        .recall = validation.at("recall"),
                        .documents = validation.at("documents")};
-  KVLAB_REQUIRE(config.validation.recall.empty() ||
-                    config.validation.documents <= config.held_out_documents,
-                "E_CONFIG", "train: `validation.documents` is ", config.validation.documents,
-                ", must be at most `data.held_out_documents` = ", config.held_out_documents);
+  KVLAB_REQUIRE(
+      config.validation.recall.empty() || config.validation.documents <= config.held_out_documents,
+      "E_CONFIG", "train: `validation.documents` is ", config.validation.documents,
+      ", must be at most `data.held_out_documents` = ", config.held_out_documents);
   config.dtype = dtype_named(all.at("dtype").get<std::string>());
   config.seed = all.at("seed");
   config.threads = all.at("threads");

@@ -70,7 +70,8 @@ struct TrainConfig {
   std::filesystem::path output{}, data{};
   Json model{};  // a config.json
   double init_std = 0.02;
-  std::filesystem::path init_from{};  // weights of this safetensors file, or directory; empty: drawn
+  std::filesystem::path
+      init_from{};  // weights of this safetensors file, or directory; empty: drawn
   std::vector<TrainStage> stages{};
   LossMean loss_mean = LossMean::tokens;
   int64_t held_out_documents = 0;  // the last so many of each recall file are never trained on

@@ -1,13 +1,15 @@
 // Attention of training over bfloat16, where the CPU multiplies pairs of them.
 //
 // A product C[m, n] += A[m, 2k..2k+1] . B[2k..2k+1, n] reads its left side as 32-bit pairs, one
-// broadcast at a time, and its right side as vectors of 16 pairs: "packed" below means pairs along the
-// dimension that is summed.  Where the left side is needed transposed (dV = P^T dO, dK = dS^T Q), the
-// pairs are made of two neighbouring rows instead of two columns, so nothing is ever transposed.
+// broadcast at a time, and its right side as vectors of 16 pairs: "packed" below means pairs along
+// the dimension that is summed.  Where the left side is needed transposed (dV = P^T dO, dK = dS^T
+// Q), the pairs are made of two neighbouring rows instead of two columns, so nothing is ever
+// transposed.
 //
 // Forward: 32 queries at a time against all their keys, softmax in two passes over the strip, which
-// stays in the second-level cache up to 2048 keys.  Backward: 64 x 64 tiles; P is computed again from
-// the saved log-sum-exp.  A head's sums are made in one order: the result does not depend on threads.
+// stays in the second-level cache up to 2048 keys.  Backward: 64 x 64 tiles; P is computed again
+// from the saved log-sum-exp.  A head's sums are made in one order: the result does not depend on
+// threads.
 
 #include "kernels/train/attention.h"
 
@@ -50,8 +52,7 @@ void product4(const Left& a, const Right& b, int64_t pairs, float* c, int64_t st
   for (int64_t k = 0; k < pairs; ++k) {
     __m512bh right[V];
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v)
-      right[v] = (__m512bh)_mm512_loadu_si512(b.at + k * b.row + 16 * v);
+    for (int v = 0; v < V; ++v) right[v] = (__m512bh)_mm512_loadu_si512(b.at + k * b.row + 16 * v);
 #pragma GCC unroll 4
     for (int m = 0; m < 4; ++m) {
       const __m512bh left =
@@ -156,7 +157,9 @@ struct Work {
 };
 
 __mmask16 first_lanes(int64_t n) {
-  return n >= 16 ? __mmask16{0xffff} : n <= 0 ? __mmask16{0} : static_cast<__mmask16>((1u << n) - 1);
+  return n >= 16  ? __mmask16{0xffff}
+         : n <= 0 ? __mmask16{0}
+                  : static_cast<__mmask16>((1u << n) - 1);
 }
 
 /// Weights 2^(x - max) of the first n scores (to zero from there to `end`, a multiple of 32) as
@@ -169,7 +172,8 @@ float soften(const float* scores, int64_t n, int64_t end, float factor, uint16_t
   top = _mm512_reduce_max_ps(tops) * factor;
   F<16> sum{};
   for (int64_t c = 0; c < end; c += 16) {
-    const F<16> power = exp2<16>(fma<16>(load_f32<16>(scores + c), splat<16>(factor), splat<16>(-top)));
+    const F<16> power =
+        exp2<16>(fma<16>(load_f32<16>(scores + c), splat<16>(factor), splat<16>(-top)));
     const F<16> weight = (F<16>)_mm512_maskz_mov_ps(first_lanes(n - c), (__m512)power);
     sum = sum + weight;
     store_rounded<16>(weights + c, weight);
@@ -209,8 +213,8 @@ void train_attention(const TrainAttention& a) {
           norm[i] = soften(scores + (m + i) * all, std::min(t + 1, last), end, factor,
                            weights + (m + i) * all, top[i]);
         }
-        product<false>({pairs_of(weights + m * all), all / 2, 1}, {values, d}, end / 2, 4, d,
-                       sums, d);
+        product<false>({pairs_of(weights + m * all), all / 2, 1}, {values, d}, end / 2, 4, d, sums,
+                       d);
         for (int64_t i = 0; i < 4 && m + i < n; ++i) {
           const int64_t t = first + m + i;
           a.lse[head * a.tokens + t] = top[i] + std::log2(norm[i]);
@@ -228,9 +232,9 @@ namespace {
 /// One tile of the backward pass: 64 queries of a head, 64 keys.
 struct Tile {
   float scores[kTile * kTile], dweights[kTile * kTile];
-  uint32_t weights[kTile / 2 * kTile];   // pairs of queries
-  uint32_t dscores[kTile / 2 * kTile];   // pairs of queries
-  uint16_t dscore_rows[kTile * kTile];   // pairs of keys
+  uint32_t weights[kTile / 2 * kTile];  // pairs of queries
+  uint32_t dscores[kTile / 2 * kTile];  // pairs of queries
+  uint16_t dscore_rows[kTile * kTile];  // pairs of keys
 };
 
 /// bfloat16 of two rows as pairs.
@@ -250,10 +254,9 @@ void fill_tile(Tile& tile, const float* lse, const float* delta, float scale, bo
       for (int64_t i = 0; i < 2; ++i) {
         const int64_t at = (r + i) * kTile + c;
         p[i] = exp2<16>(fma<16>(load_f32<16>(tile.scores + at), factor, splat<16>(-lse[r + i])));
-        if (diagonal)
-          p[i] = (F<16>)_mm512_maskz_mov_ps(first_lanes(r + i + 1 - c), (__m512)p[i]);
-        ds[i] = p[i] * (load_f32<16>(tile.dweights + at) - splat<16>(delta[r + i])) *
-                splat<16>(scale);
+        if (diagonal) p[i] = (F<16>)_mm512_maskz_mov_ps(first_lanes(r + i + 1 - c), (__m512)p[i]);
+        ds[i] =
+            p[i] * (load_f32<16>(tile.dweights + at) - splat<16>(delta[r + i])) * splat<16>(scale);
         store_rounded<16>(tile.dscore_rows + at, ds[i]);
       }
       store_as(tile.weights + r / 2 * kTile + c, pair_up(p[0], p[1]));
@@ -264,7 +267,8 @@ void fill_tile(Tile& tile, const float* lse, const float* delta, float scale, bo
 /// <out, dout> of a row.
 float row_dot(const uint16_t* x, const uint16_t* y, int64_t d) {
   F<16> sum{};
-  for (int64_t c = 0; c < d; c += 16) sum = fma<16>(load_bf16<16>(x + c), load_bf16<16>(y + c), sum);
+  for (int64_t c = 0; c < d; c += 16)
+    sum = fma<16>(load_bf16<16>(x + c), load_bf16<16>(y + c), sum);
   return add_lanes<16>(sum);
 }
 
@@ -274,9 +278,9 @@ void train_attention_backward(const TrainAttention& a) {
   const int64_t d = a.head_dim, all = padded(a.tokens);
   Work work{a.work};
   auto* rows = work.take<uint16_t>(all * d);
-  auto* keys = work.take<uint32_t>(d / 2 * all);         // pairs of features
-  auto* values = work.take<uint32_t>(d / 2 * all);       // pairs of features
-  auto* key_pairs = work.take<uint32_t>(all / 2 * d);    // pairs of keys
+  auto* keys = work.take<uint32_t>(d / 2 * all);       // pairs of features
+  auto* values = work.take<uint32_t>(d / 2 * all);     // pairs of features
+  auto* key_pairs = work.take<uint32_t>(all / 2 * d);  // pairs of keys
   auto* dkeys = work.take<float>(all * d);
   auto* dvalues = work.take<float>(all * d);
   auto* queries = work.take<uint16_t>(kTile * d);
@@ -303,9 +307,8 @@ void train_attention_backward(const TrainAttention& a) {
       for (int64_t i = 0; i < kTile; ++i) {
         const int64_t t = first + i;
         lse[i] = t < a.tokens ? a.lse[head * a.tokens + t] : 1e30f;  // no weight at all
-        delta[i] = t < a.tokens
-                       ? row_dot(a.out + t * a.out_stride + head * d, douts + i * d, d)
-                       : 0.0f;
+        delta[i] =
+            t < a.tokens ? row_dot(a.out + t * a.out_stride + head * d, douts + i * d, d) : 0.0f;
       }
       std::fill_n(dqueries, kTile * d, 0.0f);
       for (int64_t key = 0; key <= first; key += kTile) {

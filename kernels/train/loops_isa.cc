@@ -141,8 +141,7 @@ KVLAB_HD void gate_backward_at(const GateRows& a, int64_t r, int64_t c) {
 
 void gate(const GateRows& a) {
   for (int64_t r = 0; r < a.rows; ++r)
-    over(
-        a.width, [&](int64_t c) { gate_at<W>(a, r, c); }, [&](int64_t c) { gate_at<1>(a, r, c); });
+    over(a.width, [&](int64_t c) { gate_at<W>(a, r, c); }, [&](int64_t c) { gate_at<1>(a, r, c); });
 }
 
 void gate_backward(const GateRows& a) {

@@ -30,8 +30,8 @@ int64_t train_attention_bytes(int64_t tokens, int64_t head_dim) {
   constexpr int64_t kTile = 64;
   const int64_t all = (tokens + kTile - 1) / kTile * kTile;
   const int64_t forward = all * head_dim * (2 + 2 + 2) + kTile * head_dim * 8 + kTile * all * 6;
-  const int64_t backward = all * head_dim * (2 + 2 + 2 + 2 + 4 + 4) + kTile * head_dim * 16 +
-                           kTile * kTile * 16;
+  const int64_t backward =
+      all * head_dim * (2 + 2 + 2 + 2 + 4 + 4) + kTile * head_dim * 16 + kTile * kTile * 16;
   return (forward > backward ? forward : backward) + 64 * 16;
 }
 

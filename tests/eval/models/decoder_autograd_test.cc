@@ -1,9 +1,9 @@
 #include "eval/models/decoder_autograd.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/cross_entropy_loss.h>
 #include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
@@ -91,8 +91,8 @@ TEST_P(EveryMember, GivesTheLogitsOfTheNetworkThatKeepsACache) {
   };
   const at::Tensor want = logits(exact, Dtype::f64), have = logits(weights, Dtype::f32);
 
-  const auto model =
-      make_decoder_model({.config = config_, .weights = weights_of(weights), .fingerprint = "test"});
+  const auto model = make_decoder_model(
+      {.config = config_, .weights = weights_of(weights), .fingerprint = "test"});
   const auto cache = new_cache(*model);
   PassRows rows;
   rows.add(cache->add_sequence(), 0, tokens, PassRows::Want::all);

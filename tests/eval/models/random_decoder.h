@@ -11,15 +11,17 @@ namespace kvlab::test {
 
 /// A config.json of 3 layers of width 32, 4 heads over 2, vocabulary 41, and `more`.
 inline Json small_config(const Json& more) {
-  Json config{{"model_type", "llama"},     {"hidden_size", 32},        {"intermediate_size", 40},
-              {"num_hidden_layers", 3},    {"num_attention_heads", 4}, {"num_key_value_heads", 2},
-              {"vocab_size", 41},          {"rms_norm_eps", 1e-5},     {"rope_theta", 100.0},
-              {"max_position_embeddings", 64}};
+  Json config{{"model_type", "llama"},    {"hidden_size", 32},
+              {"intermediate_size", 40},  {"num_hidden_layers", 3},
+              {"num_attention_heads", 4}, {"num_key_value_heads", 2},
+              {"vocab_size", 41},         {"rms_norm_eps", 1e-5},
+              {"rope_theta", 100.0},      {"max_position_embeddings", 64}};
   if (!more.is_null()) config.update(more);
   return config;
 }
 
-/// Weights uniform in [-1, 1) / 3, norms and biases too: a network that ignores one of them differs.
+/// Weights uniform in [-1, 1) / 3, norms and biases too: a network that ignores one of them
+/// differs.
 inline DecoderTensors random_decoder(const DecoderConfig& config, at::ScalarType dtype,
                                      uint64_t seed) {
   DecoderTensors tensors;
