@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "eval/models/decoder_autograd.h"
+#include "eval/autograd/decoder_autograd.h"
 #include "eval/train/batch.h"
 #include "eval/train/loop.h"
 

@@ -19,7 +19,8 @@ TrainLog::TrainLog(std::filesystem::path path) : path_(std::move(path)) {}
 TrainLog::~TrainLog() {
   try {
     flush();
-  } catch (const Error&) {  // what was not written is computed again from the checkpoint
+  } catch (const Error&) {
+    waiting_.clear();  // computed again from the checkpoint
   }
 }
 

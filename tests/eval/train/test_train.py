@@ -225,7 +225,13 @@ def test_what_cannot_be_trained_is_refused(kvlab, corpus, tmp_path):
     refused("E_CONFIG", "held_out", data={"directory": str(corpus), "held_out_documents": 1000})
     refused("E_CONFIG", "known: cpu, cuda", "--device", "tpu")
     refused("E_FILE", "none", init={"from": str(corpus / "none.safetensors")})
-    refused("E_NONFINITE", "lower the learning rate", optimiser={"learning_rate": 1e30}, status=1)
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run(kvlab, corpus, tmp_path):
+    config = recipe(tmp_path, corpus, optimiser={"learning_rate": 1e30})
+    done = kvlab("train", config, "--out", "run", expect=1)
+    assert "kvlab: E_NONFINITE: train: step " in done.err
+    assert "lower the learning rate" in done.err
     assert not (tmp_path / "run" / "model").exists()
 
 

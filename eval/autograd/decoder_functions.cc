@@ -1,4 +1,4 @@
-#include "eval/models/decoder_functions.h"
+#include "eval/autograd/decoder_functions.h"
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>

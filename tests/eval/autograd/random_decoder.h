@@ -4,7 +4,7 @@
 #include <ATen/ops/empty.h>
 
 #include "core/torch.h"
-#include "eval/models/decoder_tensors.h"
+#include "eval/autograd/decoder_tensors.h"
 #include "eval/random.h"
 
 namespace kvlab::test {

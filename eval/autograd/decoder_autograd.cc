@@ -1,4 +1,4 @@
-#include "eval/models/decoder_autograd.h"
+#include "eval/autograd/decoder_autograd.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
@@ -18,8 +18,8 @@
 
 #include "core/error.h"
 #include "core/torch.h"
-#include "eval/models/decoder_functions.h"
-#include "eval/models/head_loss.h"
+#include "eval/autograd/decoder_functions.h"
+#include "eval/autograd/head_loss.h"
 
 namespace kvlab {
 namespace {
@@ -179,7 +179,7 @@ at::Tensor DecoderAutograd::hidden(const at::Tensor& ids, const Attention& atten
   return norm(x, weights_.final_norm);
 }
 
-/// hidden() in functions of eval/models/decoder_functions.h.
+/// hidden() in functions of eval/autograd/decoder_functions.h.
 at::Tensor DecoderAutograd::fused_hidden(const at::Tensor& embedded) const {
   const int64_t tokens = embedded.size(1);
   prepare_rotation(tokens);

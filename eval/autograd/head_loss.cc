@@ -1,4 +1,4 @@
-#include "eval/models/head_loss.h"
+#include "eval/autograd/head_loss.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/_log_softmax.h>
@@ -12,7 +12,7 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "eval/models/decoder_functions.h"
+#include "eval/autograd/decoder_functions.h"
 
 namespace kvlab {
 namespace {

@@ -6,8 +6,8 @@
 
 #include <functional>
 
+#include "eval/autograd/decoder_tensors.h"
 #include "eval/models/decoder_config.h"
-#include "eval/models/decoder_tensors.h"
 
 namespace kvlab {
 

@@ -1,4 +1,4 @@
-#include "eval/models/decoder_autograd.h"
+#include "eval/autograd/decoder_autograd.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cross_entropy_loss.h>
@@ -11,8 +11,8 @@
 
 #include "eval/models/decoder_model.h"
 #include "eval/pass_rows.h"
+#include "tests/eval/autograd/random_decoder.h"
 #include "tests/eval/models/cached.h"
-#include "tests/eval/models/random_decoder.h"
 
 namespace kvlab {
 namespace {

@@ -1,4 +1,4 @@
-#include "eval/models/decoder_tensors.h"
+#include "eval/autograd/decoder_tensors.h"
 
 #include "core/torch.h"
 
