@@ -145,6 +145,7 @@ void Loop::validate() {
   log_.add({{"step", step_},
             {"validation", validation_},
             {"timing", {{"seconds", seconds_now() - start}}}});
+  log_.flush();
   if (observer_.validated) observer_.validated(validation_);
 }
 

@@ -49,7 +49,7 @@ struct StepReport {
 
 struct LoopObserver {
   std::function<void(const StepReport&)> stepped{};
-  std::function<void(const Json&)> validated{};
+  std::function<void(const Json&)> validated{};  // the log is written by then
   std::function<bool()> should_stop{};
 };
 

@@ -3,9 +3,11 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "eval/lock.h"
+#include "eval/train/curve.h"
 #include "eval/train/device.h"
 #include "eval/train/export.h"
 #include "eval/train/language_model.h"
+#include "eval/train/train_log.h"
 
 namespace kvlab {
 namespace {
@@ -16,6 +18,11 @@ void make_directory(const std::filesystem::path& path) {
   KVLAB_REQUIRE(
       std::filesystem::is_directory(path), "E_DISK", path.string(),
       ": cannot be used as a run directory: ", error ? error.message() : "a file is in the way");
+}
+
+void draw_curve(const TrainConfig& config) {
+  const std::vector<Json> log = read_log(config.output / "log.jsonl");
+  write_file(config.output / "curve.svg", training_curve(log, config.name));
 }
 
 }  // namespace
@@ -33,6 +40,11 @@ TrainResult train_language_model(const TrainConfig& config, const TrainOptions& 
   LanguageModel model(config, device);
   make_directory(config.output);
   const FileLock lock(config.output / "lock");
+  LoopObserver watched = observer;
+  watched.validated = [&](const Json& numbers) {
+    draw_curve(config);
+    if (observer.validated) observer.validated(numbers);
+  };
   const LoopResult result = run_loop(model,
                                      {.optimiser = config.optimiser,
                                       .schedule = config.schedule,
@@ -41,7 +53,7 @@ TrainResult train_language_model(const TrainConfig& config, const TrainOptions& 
                                       .validate_every = config.validate_every,
                                       .identity = config.identity(),
                                       .peak_operations = peak_operations(config.dtype, device)},
-                                     observer);
+                                     watched);
   TrainResult trained{.steps = result.steps,
                       .stopped = result.stopped,
                       .validation = result.validation,

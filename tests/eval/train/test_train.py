@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -125,6 +126,9 @@ def test_killed_at_random_it_arrives_at_the_same_bits(kvlab, corpus, tmp_path, d
     assert log(tmp_path / "whole") == log(tmp_path / "pieces")
     for name in ("checkpoint.safetensors", "model/model.safetensors"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "pieces" / name).read_bytes()
+    curve = ElementTree.parse(tmp_path / "whole" / "curve.svg").getroot()
+    texts = {text.text for text in curve.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"small", "training mix", "text, held out", "recall-32"} <= texts
     steps = [line["step"] for line in log(tmp_path / "whole") if "loss" in line]
     assert steps == list(range(1, 25))
 
