@@ -119,7 +119,7 @@ std::string loss_panel(const Curves& curves) {
 }
 
 std::string share_panel(const Curves& curves) {
-  const Panel panel{530, 940, curves.tokens, 0, 1};
+  const Panel panel{530, 925, curves.tokens, 0, 1};
   std::string svg = panel.frame("answers right, held out");
   int place = 0;
   for (const auto& [name, points] : curves.shares) {
