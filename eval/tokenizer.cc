@@ -1,14 +1,11 @@
 #include "eval/tokenizer.h"
 
-#include <dlfcn.h>
-
-#include <array>
-#include <cstdlib>
 #include <utility>
 
 #include "core/error.h"
 #include "core/json.h"
 #include "eval/child_process.h"
+#include "eval/python.h"
 #include "eval/text.h"
 #include "eval/tokenizer_script.h"
 
@@ -17,6 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::string_view kPackages = "the packages `tokenizers` and `sentencepiece`";
 constexpr std::string_view kInstead =
     "; or give tokens instead of text: a file with a JSON list of integers";
 
@@ -25,31 +23,6 @@ fs::path tokenizer_file(const fs::path& directory) {
     if (fs::exists(directory / name)) return directory / name;
   fail("E_NO_TOKENIZER", printable(directory.native(), 400),
        ": has neither tokenizer.json nor tokenizer.model", kInstead);
-}
-
-/// Where this code was loaded from: libkvlab, wherever it is installed or was built.
-fs::path own_library() {
-  Dl_info info{};
-  KVLAB_CHECK(dladdr(reinterpret_cast<const void*>(&own_library), &info) != 0);
-  std::error_code ignored;
-  return fs::weakly_canonical(info.dli_fname, ignored);
-}
-
-/// The Python of the nearest environment around the library: BIN/python3 where the package is
-/// installed in LIB of the same prefix, .venv/bin/python3 beside a build folder.
-fs::path find_python() {
-  if (const char* given = std::getenv("KVLAB_PYTHON"); given != nullptr && *given != '\0') {
-    KVLAB_REQUIRE(fs::exists(given), "E_NO_TOKENIZER", "KVLAB_PYTHON is ", given,
-                  ", which does not exist", kInstead);
-    return given;
-  }
-  fs::path folder = own_library().parent_path();
-  for (; folder != folder.root_path(); folder = folder.parent_path())
-    for (const char* python : {"bin/python3", ".venv/bin/python3"})
-      if (fs::exists(folder / python)) return folder / python;
-  fail("E_NO_TOKENIZER", "no Python environment lies around ", own_library().string(),
-       "; set KVLAB_PYTHON to a python3 with the packages `tokenizers` and `sentencepiece`",
-       kInstead);
 }
 
 }  // namespace
@@ -63,7 +36,7 @@ struct ModelTokenizer::Impl {
 
   explicit Impl(const fs::path& directory)
       : file(fs::absolute(tokenizer_file(directory))),
-        python(find_python()),
+        python(find_python("E_NO_TOKENIZER", kPackages, kInstead)),
         child("tokenizer (" + python.string() + ")", python,
               {"-P", "-c", std::string(kTokenizerScript), file.string()}) {
     const Json greeting = read();
