@@ -52,8 +52,9 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", version_text(), "version, commit, build and compiler");
   app.footer(kExamples + exit_code_help());
   app.require_subcommand(1);
-  for (const auto add : {add_info, add_eval, add_compare, add_reproduce, add_samples, add_report,
-                         add_ppl, add_generate, add_train, add_bench, add_selftest, add_worker}) {
+  for (const auto add :
+       {add_info, add_eval, add_compare, add_reproduce, add_samples, add_report, add_ppl,
+        add_generate, add_corpus, add_train, add_bench, add_selftest, add_worker}) {
     add(app, invocation);
   }
   try {
