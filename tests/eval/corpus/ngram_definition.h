@@ -51,8 +51,8 @@ class NgramDefinition {
     }
     if (of[1] * of[2] * of[3] * of[4] == 0) return {0, 0.5, 1, 1.5};
     const double y = of[1] / (of[1] + 2 * of[2]);
-    const std::vector<double> d{0, 1 - 2 * y * of[2] / of[1], 2 - 3 * y * of[3] / of[2],
-                                3 - 4 * y * of[4] / of[3]};
+    std::vector<double> d{0, 1 - 2 * y * of[2] / of[1], 2 - 3 * y * of[3] / of[2],
+                          3 - 4 * y * of[4] / of[3]};
     for (size_t i = 1; i <= 3; ++i)
       if (d[i] < 0 || d[i] > static_cast<double>(i)) return {0, 0.5, 1, 1.5};
     return d;
