@@ -26,6 +26,7 @@ void add_eval(CLI::App& app, Invocation& invocation);
 void add_compare(CLI::App& app, Invocation& invocation);
 void add_corpus(CLI::App& app, Invocation& invocation);
 void add_ppl(CLI::App& app, Invocation& invocation);
+void add_prepare(CLI::App& app, Invocation& invocation);
 void add_report(CLI::App& app, Invocation& invocation);
 void add_reproduce(CLI::App& app, Invocation& invocation);
 void add_generate(CLI::App& app, Invocation& invocation);

@@ -22,6 +22,7 @@ constexpr const char* kExamples =
     "  kvlab eval configs/quickstart.json       an experiment, accuracy beside bytes and speed\n"
     "  kvlab samples niah_single_1 --model DIR  what a task asks\n"
     "  kvlab ppl --model DIR --text book.txt --method quant\n"
+    "  kvlab prepare METHOD --model DIR --text book.txt --out FILE\n"
     "  kvlab generate --model DIR --prompt-tokens ids.json --max-new 32\n"
     "  kvlab bench attention --codec int4 --heads 32 --kv-heads 8 --head-dim 128 --tokens 16384\n"
     "  kvlab selftest                           is this build sound?\n"
@@ -53,8 +54,8 @@ int run(int argc, char** argv) {
   app.footer(kExamples + exit_code_help());
   app.require_subcommand(1);
   for (const auto add :
-       {add_info, add_eval, add_compare, add_reproduce, add_samples, add_report, add_ppl,
-        add_generate, add_corpus, add_train, add_bench, add_selftest, add_worker}) {
+       {add_info, add_eval, add_compare, add_reproduce, add_samples, add_report, add_prepare,
+        add_ppl, add_generate, add_corpus, add_train, add_bench, add_selftest, add_worker}) {
     add(app, invocation);
   }
   try {

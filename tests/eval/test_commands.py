@@ -27,7 +27,9 @@ def test_version_needs_no_half_second(kvlab):
     assert usage.ru_utime + usage.ru_stime < 0.5
 
 
-@pytest.mark.parametrize("command", ["info", "eval", "ppl", "generate", "bench", "selftest"])
+@pytest.mark.parametrize(
+    "command", ["info", "eval", "ppl", "generate", "prepare", "bench", "selftest"]
+)
 def test_help_teaches_by_examples(kvlab, command):
     out = kvlab(command, "--help").out
     assert "Examples:\n  kvlab " + command in out or command == "bench"

@@ -31,6 +31,7 @@ def ppl(tokens, *arguments):
         ["generate", "--model", "recall2", "--max-new", "3"],
         ["generate", "--model", "recall2", "--prompt-tokens", "f", "--max-new", "0"],
         ["bench"],
+        ["prepare", "dense", "--model", "recall2"],
     ],
     ids=lambda arguments: " ".join(arguments) or "nothing",
 )
@@ -128,3 +129,11 @@ def test_the_exit_table_is_the_documented_one(kvlab, repository):
             table[cells[0]] = f"{cells[1]} ({cells[2].replace('`', '')})" if cells[2] else cells[1]
     lines = kvlab("--help").out.split("Exit status:\n")[1].splitlines()
     assert {line.split()[0]: line.split(maxsplit=1)[1] for line in lines if line.strip()} == table
+
+
+def test_prepare(kvlab, tokens):
+    made = ["--model", "recall2", "--tokens", tokens, "--out"]
+    assert "dense has no offline step" in kvlab.refused(
+        "E_UNSUPPORTED", 3, "prepare", "dense", *made, "x"
+    )
+    assert "one by one" in kvlab.refused("E_CONFIG", 3, "prepare", "dense+dense", *made, "x")
