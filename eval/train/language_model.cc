@@ -14,6 +14,7 @@
 #include "core/error.h"
 #include "eval/random.h"
 #include "eval/train/checkpoint.h"
+#include "eval/train/induction_start.h"
 
 namespace kvlab {
 namespace {
@@ -67,6 +68,7 @@ LanguageModel::LanguageModel(TrainConfig config, const at::Device& device)
                   });
   if (config_.init_from.empty()) {
     draw_weights();
+    if (config_.init_induction) add_induction_heads(decoder_, config_.seed, weights_);
   } else {
     load_weights(config_.init_from, parameters_);
   }
@@ -96,7 +98,7 @@ void LanguageModel::check_sources() {
 }
 
 void LanguageModel::draw_weights() {
-  const double branch = config_.init_std / std::sqrt(2.0 * decoder_.num_layers);
+  const double branch = config_.init_branches * config_.init_std;
   const double norm = decoder_.norm_form == NormForm::weight ? 1 : 0;
   for (const NamedParameter& p : parameters_) {
     if (p.value.dim() == 2) {

@@ -16,8 +16,11 @@ constexpr const char* kSchemaText = R"({
   "output": {"type": "string", "default": "", "doc": "run directory; empty: build/train/<name>"},
   "model": {"type": "object", "doc": "config.json of the model"},
   "init": {"type": "object", "default": {}, "doc": "weights at the start", "fields": {
-    "std": {"type": "number", "default": 0.02, "minimum": 0,
-            "doc": "of matrices; o_proj and down_proj: over the root of twice the layers"},
+    "std": {"type": "number", "default": 0.02, "minimum": 0, "doc": "of matrices"},
+    "branches": {"type": "number", "default": 0, "minimum": 0,
+                 "doc": "of o_proj and down_proj: times std; 0: every block begins as the identity"},
+    "induction": {"type": "boolean", "default": false,
+                  "doc": "begin with heads that look back and match, added to what is drawn"},
     "from": {"type": "string", "default": "",
              "doc": "a model directory or safetensors file whose weights to start with"}}},
   "data": {"type": "object", "default": {}, "doc": "what `kvlab corpus build` wrote", "fields": {
@@ -185,6 +188,8 @@ TrainConfig parse_train_config(const Json& given) {
                                  : std::filesystem::path(output);
   config.model = all.at("model");
   config.init_std = all.at("init").at("std");
+  config.init_branches = all.at("init").at("branches");
+  config.init_induction = all.at("init").at("induction");
   config.init_from = all.at("init").at("from").get<std::string>();
   config.data = all.at("data").at("directory").get<std::string>();
   config.held_out_documents = all.at("data").at("held_out_documents");

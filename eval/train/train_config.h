@@ -70,6 +70,8 @@ struct TrainConfig {
   std::filesystem::path output{}, data{};
   Json model{};  // a config.json
   double init_std = 0.02;
+  double init_branches = 0;     // of what joins the residual stream: times init_std
+  bool init_induction = false;  // add_induction_heads
   std::filesystem::path
       init_from{};  // weights of this safetensors file, or directory; empty: drawn
   std::vector<TrainStage> stages{};
