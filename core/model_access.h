@@ -10,6 +10,10 @@
 #include "core/model_shape.h"
 #include "core/types.h"
 
+namespace at {
+class Tensor;
+}
+
 namespace kvlab {
 
 /// What `visit` hands over for one layer of one sequence.
@@ -22,6 +26,16 @@ struct Tap {
   TensorView queries{};        // [T, H, d] not rotated
 };
 
+/// What a layer's attention is given where gradients flow: LibTorch's tensors, of whole sequences
+/// from position 0.
+struct AttentionSite {
+  int layer = 0;
+  const at::Tensor& hidden;         // [B, T, D] normed input of the projections
+  const at::Tensor& queries;        // [B, T, H, d] not rotated
+  const at::Tensor& keys_pre_rope;  // [B, T, Hkv, d]
+  const at::Tensor& values;         // [B, T, Hkv, dv]
+};
+
 class ModelAccess {
  public:
   virtual ~ModelAccess() = default;
@@ -32,10 +46,12 @@ class ModelAccess {
   /// Runs `tokens` as one sequence through the dense model and calls back for every layer.
   virtual void visit(std::span<const int32_t> tokens,
                      const std::function<void(const Tap&)>& tap) const = 0;
-  /// Mean next-token loss in nats with `attention` in place of a layer's attention (empty: the
-  /// model's own); gradients reach tensors that require them.  E_UNSUPPORTED where the model
-  /// cannot differentiate.
-  using Attention = std::function<void(const Tap&, TensorView out)>;
+  /// Mean next-token loss in nats, in float32, of `tokens` as one sequence, with `attention`, which
+  /// returns [B, T, H, dv], in place of every layer's (empty: the model's own).  What it returns
+  /// may depend on leaves that require gradients: d loss is added to theirs.  The weights are not
+  /// among them.  E_SHAPE: fewer than two tokens.  E_UNSUPPORTED where the model cannot
+  /// differentiate.
+  using Attention = std::function<at::Tensor(const AttentionSite&)>;
   virtual double loss(std::span<const int32_t> tokens, const Attention& attention) = 0;
 };
 

@@ -6,19 +6,11 @@
 
 #include <functional>
 
+#include "core/model_access.h"
 #include "eval/autograd/decoder_tensors.h"
 #include "eval/models/decoder_config.h"
 
 namespace kvlab {
-
-/// What one layer's attention is given, [B, T, heads, d], of whole sequences from position 0.
-struct AttentionSite {
-  int layer = 0;
-  const at::Tensor& hidden;         // [B, T, D] normed input of the projections
-  const at::Tensor& queries;        // [B, T, H, d] not rotated
-  const at::Tensor& keys_pre_rope;  // [B, T, Hkv, d]
-  const at::Tensor& values;         // [B, T, Hkv, d]
-};
 
 class DecoderAutograd {
  public:
@@ -30,7 +22,7 @@ class DecoderAutograd {
   const DecoderTensors& weights() const { return weights_; }
 
   /// Takes the place of every layer's attention (empty: the model's own); returns [B, T, H, d].
-  using Attention = std::function<at::Tensor(const AttentionSite&)>;
+  using Attention = ModelAccess::Attention;
 
   /// ids [B, T] int64.  What the head reads, [B, T, D], after the last norm.
   at::Tensor hidden(const at::Tensor& ids, const Attention& attention = {}) const;

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
+#include "eval/autograd/sequence_loss.h"
 #include "eval/models/decoder_model.h"
 #include "eval/models/dense_attention.h"
 
@@ -89,10 +90,8 @@ class DecoderAccess final : public ModelAccess {
     decoder_->run(input, attention, {});
   }
 
-  double loss(std::span<const int32_t>, const Attention&) override {
-    fail("E_UNSUPPORTED", shape_.architecture,
-         ": a loss with gradients is not computed by this network; choose an offline step that "
-         "needs weights and activations alone");
+  double loss(std::span<const int32_t> tokens, const Attention& attention) override {
+    return sequence_loss(*decoder_, tokens, attention);
   }
 
  private:

@@ -157,6 +157,43 @@ TEST_P(EveryMember, LetsSomebodyElseAttend) {
   EXPECT_GT(largest(other - same), 0.1);
 }
 
+/// A method's view: a gate on the values, its gradient against a difference.  The rounding of two
+/// losses near 4, some 1e-6, over 2h = 0.02 is 1e-4; h^2 / 6 times a third derivative of up to 100,
+/// 2e-3.
+TEST_P(EveryMember, GivesOfflineStepsALossAndTheGradientsOfTheirOwnTensors) {
+  const DecoderTensors weights = random_decoder(config_, at::kFloat, 5);
+  const auto model = make_decoder_model(
+      {.config = config_, .weights = weights_of(weights), .fingerprint = "test"});
+  const auto access = model->access();
+  const std::vector<int32_t> tokens = some_tokens(17, config_.vocab_size, 6);
+  const DecoderAutograd network(config_, weights, Dtype::f32);
+  const at::Tensor gate = at::empty({3}, at::kFloat).fill_(1);
+  const ModelAccess::Attention gated_values = [&](const AttentionSite& site) {
+    return network.attend(site.layer, network.rotated(site.queries),
+                          network.rotated(site.keys_pre_rope), site.values * gate[site.layer]);
+  };
+  const double own = access->loss(tokens, {});
+  EXPECT_NEAR(access->loss(tokens, gated_values), own, 1e-5);
+
+  gate.set_requires_grad(true);
+  access->loss(tokens, gated_values);
+  const at::Tensor gradient = gate.grad().clone();
+  gate.set_requires_grad(false);
+  for (int64_t layer = 0; layer < 3; ++layer) {
+    const float h = 0.01f;
+    gate.data_ptr<float>()[layer] = 1 + h;
+    const double above = access->loss(tokens, gated_values);
+    gate.data_ptr<float>()[layer] = 1 - h;
+    const double below = access->loss(tokens, gated_values);
+    gate.data_ptr<float>()[layer] = 1;
+    EXPECT_NEAR(gradient[layer].item<double>(), (above - below) / (2 * h), 3e-3) << layer;
+  }
+  const at::Tensor ids = ids_of(tokens, 1);
+  const at::Tensor logits = network.logits(network.hidden(ids.narrow(1, 0, 16)))[0];
+  EXPECT_NEAR(own, at::cross_entropy_loss(logits, ids.narrow(1, 1, 16).flatten()).item<double>(),
+              1e-5);
+}
+
 TEST(HeadLoss, IsTheWeightedCrossEntropyInBlocksOfRows) {
   const DecoderConfig config = decoder_config(small_config({}), "test");
   const DecoderAutograd network(config, random_decoder(config, at::kDouble, 1), Dtype::f64);
