@@ -62,9 +62,8 @@ Draft chains(const Source& source, SplitMix64& random, int64_t tokens) {
   random.shuffle(drawn);
   for (const Chain& chain : drawn) {
     draft.add("Which variables have the value " + chain.number +
-              ", directly or through others? The variables with the value");
-    draft.answer(" " + chain.number);
-    draft.add(" are");
+              ", directly or through others? The variables with the value " + chain.number +
+              " are");
     draft.answer(" " + joined(chain.names, ", "));
     draft.add(".\n");
   }

@@ -75,9 +75,7 @@ std::vector<std::string> sentences(const std::vector<Fact>& facts, std::string_v
 
 void ask(Draft& draft, const Wording& wording, const Fact& fact, ValueKind kind) {
   const Filling filling{.k = fact.key, .v = fact.value, .t = singular(kind)};
-  draft.add(filled(wording.question, filling));
-  draft.answer(" " + fact.key);
-  draft.add(filled(wording.link, filling));
+  draft.add(filled(wording.question, filling) + " " + fact.key + filled(wording.link, filling));
   draft.answer(" " + fact.value);
   draft.add(".\n");
 }
@@ -103,10 +101,11 @@ Draft needles(const Source& source, SplitMix64& random, int64_t tokens) {
   const ValueKind kind = draw_kind(random, tokens);
   const Cost cost = cost_of(kind);
   const int64_t most = std::max<int64_t>(1, tokens / (cost.fact + cost.question));
+  // Questions fill half of a dense document.
+  const int64_t half = std::max<int64_t>(1, tokens / (2 * cost.question));
   const bool is_dense = random.below(3) != 0;
-  const int64_t count =
-      is_dense ? between(random, std::max<int64_t>(1, most / 3), std::min<int64_t>(most, 16))
-               : std::min(most, between(random, 1, 4));
+  const int64_t count = is_dense ? between(random, std::max<int64_t>(1, half * 3 / 4), half)
+                                 : std::min(most, between(random, 1, 4));
   return told_and_asked(source, random, tokens, kind, count, count);
 }
 
@@ -138,9 +137,7 @@ Draft lists(const Source& source, SplitMix64& random, int64_t tokens) {
     if (keys.empty() || !is_one_key) keys.push_back(fact.key);
     values.push_back(fact.value);
   }
-  draft.add(needle_question(kKind, keys, false) + " The secret numbers of");
-  draft.answer(" " + listed(keys));
-  draft.add(" are");
+  draft.add(needle_question(kKind, keys, false) + needle_answer_prefix(kKind, keys, false));
   draft.answer(" " + joined(values, ", "));
   draft.add(".\n");
   return draft;

@@ -98,10 +98,12 @@ Draft passages(const Source& source, SplitMix64& random, int64_t tokens) {
 }
 
 Marked repeats(SplitMix64& random, int64_t tokens, int64_t vocabulary) {
-  const int64_t pools[] = {vocabulary - 1, vocabulary - 1, std::min<int64_t>(500, vocabulary - 1),
-                           std::min<int64_t>(50, vocabulary - 1)};
-  const int64_t pool = pools[random.below(std::size(pools))];
-  const int64_t first = between(random, 1, vocabulary - pool);
+  // A few tokens, the commonest of the vocabulary (merges are numbered as they were found), any.
+  constexpr int64_t kPoolWeights[] = {7, 8, 5};
+  const int64_t pools[] = {between(random, 8, 64), 1000, vocabulary - 1};
+  const size_t drawn_pool = weighted(random, kPoolWeights);
+  const int64_t pool = std::min(pools[drawn_pool], vocabulary - 1);
+  const int64_t first = drawn_pool == 0 ? between(random, 1, vocabulary - pool) : 1;
   const auto draw = [&](int64_t count) {
     std::vector<int32_t> drawn;
     while (std::ssize(drawn) < count)

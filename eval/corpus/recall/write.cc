@@ -1,5 +1,6 @@
 #include "eval/corpus/recall/write.h"
 
+#include <algorithm>
 #include <map>
 #include <numeric>
 
@@ -24,6 +25,15 @@ const Kind& kind_named(std::string_view name) {
   for (const Kind& kind : kinds())
     if (kind.name == name) return kind;
   fail("E_INTERNAL", "no kind ", name);
+}
+
+/// Three of five documents fill their length; the others are of any length from its half on, but
+/// not below kShortest.
+int64_t drawn_length(SplitMix64& random, int64_t length) {
+  constexpr int64_t kShortest = 128;
+  const bool is_full = random.below(5) < 3;
+  const int64_t least = std::min(length, std::max(length / 2, kShortest));
+  return is_full ? length : between(random, least, length);
 }
 
 /// A task of the harness at one length.
@@ -137,9 +147,10 @@ Marked RecallDocuments::document(int64_t index) {
     return made;
   }
   SplitMix64 random = random_stream(impl_->seed, impl_->stream, static_cast<uint64_t>(index));
-  Marked made = name == "repeats" ? repeats(random, impl_->length - 1, impl_->vocabulary)
-                                  : fitted(*impl_->tokenizer, impl_->source, kind_named(name),
-                                           random, impl_->length - 1);
+  const int64_t length = drawn_length(random, impl_->length) - 1;  // without the first token
+  Marked made = name == "repeats"
+                    ? repeats(random, length, impl_->vocabulary)
+                    : fitted(*impl_->tokenizer, impl_->source, kind_named(name), random, length);
   made.tokens.insert(made.tokens.begin(), kFirstToken);
   made.marks.insert(made.marks.begin(), 0);
   return made;
