@@ -9,8 +9,9 @@
 namespace kvlab::corpus {
 
 /// Writes into `out`: tokenizer.json (and tokenizer_config.json), text-train.bin, text-valid.bin,
-/// text-test.bin, test.txt, recall-LENGTH.bin and .marks, and last corpus.json, which is returned:
-/// what it was made of, counts, and the SHA-256 of every file.
+/// text-test.bin, test.txt, an excerpt of it with licences where it is asked for, recall-LENGTH.bin
+/// and .marks, and last corpus.json, which is returned: what it was made of, counts, and the
+/// SHA-256 of every file.
 ///
 /// The corpus appears whole: it is made beside `out` and then renamed.  E_FILE: `out` exists and is
 /// no corpus.  E_PACKAGE: a package is missing or not the one that is pinned, by name.  E_CONFIG.

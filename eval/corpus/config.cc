@@ -34,6 +34,12 @@ constexpr const char* kSchemaText = R"({
     "split": {"type": "object", "doc": "shares of files", "fields": {
       "valid": {"type": "number", "minimum": 0, "maximum": 0.5, "doc": "share"},
       "test": {"type": "number", "minimum": 0, "maximum": 0.5, "doc": "share"}}},
+    "excerpt": {"type": "object", "default": {}, "doc": "of the test text, with licences",
+                "fields": {
+      "packages": {"type": "array", "items": "string", "default": [],
+                   "doc": "whose files may be in it; none: no excerpt"},
+      "most_bytes_of_file": {"type": "integer", "default": 25000, "minimum": 1, "unit": "byte",
+                             "doc": "longer files are left out"}}},
     "vocabulary": {"type": "integer", "minimum": 257, "maximum": 65536, "doc": "entries"},
     "tokenizer_bytes": {"type": "integer", "minimum": 1, "unit": "byte",
                         "doc": "of text that the tokenizer is trained on"},
@@ -109,7 +115,8 @@ RecallConfig recall_of(const Json& given) {
   return recall;
 }
 
-void check_packages(const Json& packages) {
+/// Entries of `packages` are whole, and those of an excerpt are among them.
+void check_packages(const Json& packages, const std::vector<std::string>& of_excerpt) {
   std::set<std::string> seen;
   for (const Json& package : packages) {
     for (const char* key : {"name", "version", "licence", "sha256"})
@@ -122,13 +129,17 @@ void check_packages(const Json& packages) {
     KVLAB_REQUIRE(seen.insert(name).second, "E_CONFIG", "packages: ", printable(name),
                   " is listed twice");
   }
+  for (const std::string& name : of_excerpt)
+    KVLAB_REQUIRE(seen.contains(name), "E_UNKNOWN", "text.excerpt.packages: ", printable(name),
+                  " is not among `packages`",
+                  suggestion(name, std::vector<std::string>(seen.begin(), seen.end())));
 }
 
 }  // namespace
 
 Config parse_config(const Json& given, const std::string& where) {
   Config config{.whole = Schema::parse(kSchemaText, "corpus").complete(given, where)};
-  check_packages(config.whole.at("packages"));
+  check_packages(config.whole.at("packages"), config.whole.at("text").at("excerpt").at("packages"));
   config.seed = config.whole.at("seed");
   config.vocabulary = config.whole.at("text").at("vocabulary");
   config.recall = recall_of(config.whole.at("recall"));

@@ -3,7 +3,8 @@
 Started as `python -c <this file> OUT`; the configuration (configs/corpus.json) is the one line of
 standard input.  Lines out: {"step": TEXT} while it works, then {"done": FACTS}, or
 {"error": MESSAGE, "code": CODE}.  Written into OUT: tokenizer.json, tokenizer_config.json,
-text-train.bin, text-valid.bin, text-test.bin, test.txt, haystack.txt.
+text-train.bin, text-valid.bin, text-test.bin, test.txt, words.txt; excerpt.txt and
+excerpt-licences.txt where the configuration asks for them.
 
 Everything follows from the bytes of the packages and the configuration: files are taken in the
 order of their paths, draws are SHA-256 of paths, and nothing depends on locale, time or threads.
@@ -121,6 +122,7 @@ LEADING_COMMENTS = re.compile(r"\A(?:[ \t]*#[^\n]*\n|[ \t]*\n)+")
 LEADING_RST_COMMENT = re.compile(
     r"\A\s*(?:\.\. [^\n]*\n(?:[ \t]+[^\n]*\n|\n)*|<!--.*?-->\s*)", re.S
 )
+LICENCE_FILE = re.compile(r"licen[cs]e|copying", re.I)
 NON_ASCII = bytes(range(0x80, 0x100))
 LONG_WORD = re.compile(r"[^\s]{200}")
 
@@ -313,6 +315,47 @@ def write_tokens(path, tokenizer, files):
     return len(tokens)
 
 
+def joined(files):
+    return "\n\n".join(file.text for file in files)
+
+
+def licences_of(name):
+    """Of an installed package, what its metadata folder says: who may do what with its files."""
+    texts = []
+    for file in sorted(metadata.distribution(name).files or (), key=lambda file: file.as_posix()):
+        if file.parts[0].endswith(".dist-info") and LICENCE_FILE.match(file.name):
+            texts.append(file.locate().read_text(encoding="utf-8").strip("\n"))
+    if not texts:
+        raise Refused(
+            "E_PACKAGE",
+            f"{name} comes without the text of its licence, so no excerpt may have its files; "
+            "take it out of `excerpt.packages`",
+        )
+    return "\n\n".join(texts)
+
+
+def write_excerpt(out, files, rules):
+    """Some held-out files that may be given to others, and the licences they ask to be given."""
+    files = [
+        file
+        for file in files
+        if file.package in rules["packages"] and file.size <= rules["most_bytes_of_file"]
+    ]
+    if not files:
+        raise Refused(
+            "E_TEXT_TOO_SHORT",
+            f"no held-out file of {', '.join(rules['packages'])} has "
+            f"{rules['most_bytes_of_file']} bytes or less; name more packages for `excerpt`",
+        )
+    (out / "excerpt.txt").write_bytes(joined(files).encode())
+    parts = []
+    for name in rules["packages"]:
+        paths = "".join(f"  {file.path}\n" for file in files if file.package == name)
+        parts.append(f"{name}\n{paths}\n{licences_of(name)}\n")
+    (out / "excerpt-licences.txt").write_bytes(f"\n{'-' * 80}\n\n".join(parts).encode())
+    return {"files": len(files), "bytes": sum(file.size for file in files)}
+
+
 def write_json(path, value):
     path.write_text(json.dumps(value, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
 
@@ -373,7 +416,9 @@ def build(config, out, say):
     (out / "words.txt").write_bytes(
         "".join(drawn_texts(parts["train"], "words", 4_000_000)).encode()
     )
-    (out / "test.txt").write_bytes("\n\n".join(file.text for file in parts["test"]).encode())
+    (out / "test.txt").write_bytes(joined(parts["test"]).encode())
+    if rules["excerpt"]["packages"]:
+        facts["text"]["excerpt"] = write_excerpt(out, parts["test"], rules["excerpt"])
     facts["held_out"] = {
         name: sorted(file.path for file in parts[name]) for name in ("valid", "test")
     }

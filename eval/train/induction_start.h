@@ -15,8 +15,7 @@ namespace kvlab {
 /// orthonormal basis, mu projected out; h = 0, 1:
 ///   embedding  every row: its part along mu is replaced by one as long as the rest
 ///   layer 0    head h looks back h + 1 tokens: key and query along mu, on the fastest rotary
-///   pairs,
-///              the query turned back; value R_h x / 4, output S_h^T / 4
+///              pairs, the query turned back; value R_h x / 4, output S_h^T / 4
 ///   layer 1    head h matches the present token with the one h + 1 before: query R_h x, key S_h x,
 ///              on the slower half of the pairs; value R_h x / 2, output R_h^T / 2
 /// With fewer kv heads than query heads, the first query head of each of the first two groups.

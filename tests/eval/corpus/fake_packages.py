@@ -28,9 +28,11 @@ def write_package(site, name, files, version="1.0"):
         (site / path).parent.mkdir(parents=True, exist_ok=True)
         (site / path).write_bytes(text if isinstance(text, bytes) else text.encode())
     info = site / f"{name}-{version}.dist-info"
-    info.mkdir(parents=True)
+    (info / "licenses").mkdir(parents=True)
+    (info / "licenses" / "LICENSE").write_text(f"Copyright of {name}\n")
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-    names = [*files, f"{info.name}/METADATA", f"{info.name}/RECORD"]
+    own = ["METADATA", "RECORD", "licenses/LICENSE"]
+    names = [*files, *(f"{info.name}/{path}" for path in own)]
     random.Random(str(site)).shuffle(names)  # the order of a RECORD means nothing
     (info / "RECORD").write_text("".join(f"{path},,\n" for path in names))
     sha = hashlib.sha256()
@@ -68,6 +70,7 @@ def config(packages, **text):
             "most_seen_held_out": 0.1,
             "most_bytes_of_package": 1000000,
             "split": {"valid": 0.15, "test": 0.15},
+            "excerpt": {"packages": ["beta"]},
             "vocabulary": 400,
             "tokenizer_bytes": 200000,
             "context": 512,

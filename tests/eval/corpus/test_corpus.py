@@ -104,6 +104,24 @@ def test_text_is_what_the_packages_say(corpus, site):
     assert (corpus.path / "test.txt").read_text() == "\n\n".join(corpus.texts("text-test"))
 
 
+def test_an_excerpt_of_the_test_text_comes_with_its_licences(corpus):
+    own = [text for text in corpus.texts("text-test") if text.startswith('"""Of beta')]
+    assert (corpus.path / "excerpt.txt").read_text() == "\n\n".join(own)
+    paths = {path for path in corpus.facts["held_out"]["test"] if path.startswith("beta/")}
+    head, _, licence = (corpus.path / "excerpt-licences.txt").read_text().partition("\n\n")
+    assert head.splitlines()[0] == "beta"
+    assert {line.strip() for line in head.splitlines()[1:]} == paths
+    assert licence == "Copyright of beta\n"
+    assert corpus.facts["text"]["excerpt"]["files"] == len(paths) > 0
+
+
+def test_an_excerpt_of_what_is_no_package_of_the_corpus_is_refused(kvlab, tmp_path):
+    path = write_config(tmp_path, tmp_path / "site", excerpt={"packages": ["betta"]})
+    said = kvlab.refused("E_UNKNOWN", 3, "corpus", "build", path)
+    assert "text.excerpt.packages: betta is not among `packages`" in said
+    assert "beta" in said.removeprefix("betta")
+
+
 def windows(text):
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
     return {"\n".join(lines[i : i + 4]) for i in range(len(lines) - 3)}
@@ -232,7 +250,7 @@ def test_a_text_without_files_to_hold_out_is_refused(kvlab, tmp_path):
     from fake_packages import config
 
     path = tmp_path / "one.json"
-    path.write_text(json.dumps(config([entry])))
+    path.write_text(json.dumps(config([entry], excerpt={})))
     said = kvlab.refused("E_TEXT_TOO_SHORT", 3, "corpus", "build", path, env=environment(site))
     assert "no file is left for " in said
 

@@ -5,16 +5,11 @@ tokens are fed, and the same greedy text.  Norm weights and biases are random to
 enough that attention, windows and soft-caps matter: a network that ignores one of them fails.
 """
 
-import json
-import os
-import subprocess
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -203,30 +198,6 @@ def assert_greedy(model, prompt, text, bound):
 def mean_kl(reference, other):
     p, q = reference.double().log_softmax(-1), other.double().log_softmax(-1)
     return float((p.exp() * (p - q)).sum(-1).mean())
-
-
-@pytest.fixture(scope="session")
-def dump_logits():
-    """The program beside the tests of the build that `import kvlab` finds."""
-    import kvlab
-
-    program = Path(kvlab.__file__).absolute().parents[2] / "tests/eval/models/dump_logits"
-    if not program.is_file():
-        pytest.skip(f"{program} is not built: this package was installed without its tests")
-
-    def dump(folder, request):
-        (folder / "request.json").write_text(json.dumps(request))
-        done = subprocess.run(
-            [program, folder / "request.json", folder / "out.safetensors"],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-        assert done.returncode == 0, done.stderr
-        return load_file(folder / "out.safetensors")
-
-    return dump
 
 
 class Written:
