@@ -10,6 +10,7 @@ is anything to print.  Every function of CHECKS is one rule; its first line says
 import argparse
 import io
 import json
+import posixpath
 import re
 import subprocess
 import sys
@@ -75,7 +76,7 @@ class Tree:
         """`path` names something here: from the root, from the folder of `beside`, or generated."""
         path = path.rstrip("/")
         folder = PurePosixPath(beside).parent
-        candidates = {path, str(folder / path)}
+        candidates = {path, posixpath.normpath(folder / path)}
         if "*" in path:
             return any(PurePosixPath(f).match(c) for f in self.known for c in candidates)
         return bool(candidates & (self.known | self.generated))

@@ -89,10 +89,10 @@ def large_model(tmp_path_factory) -> Path:
 
 
 @pytest.mark.examples("quant", "window")
-def test_the_quickstart_gives_what_one_process_gives(kvlab, repository):
-    quickstart = repository / "configs" / "quickstart.json"
-    kvlab("eval", quickstart, "--out", "one")
-    done = kvlab("eval", quickstart, "--out", "two", "--jobs", 2)
+def test_two_processes_give_what_one_gives(kvlab, repository):
+    config = repository / "configs" / "constructed.json"
+    kvlab("eval", config, "--out", "one")
+    done = kvlab("eval", config, "--out", "two", "--jobs", 2)
     assert len(lasting(kvlab.folder / "one")) > 100
     assert lasting(kvlab.folder / "one") == lasting(kvlab.folder / "two")
     assert "cells run, 0 kept" in done.out
