@@ -3,9 +3,9 @@
     .venv/bin/python3 tools/model_card.py CORPUS MODEL RUN ...
 
 CORPUS is what `kvlab corpus build` wrote, MODEL the folder to make (models/ref-mha), RUN ... the
-run directories of `kvlab train`, each begun with the model of the one before.  The words are
-tools/model_card.template's; every number is measured here, by configs/train/card.json and `kvlab ppl`,
-or read from what training and the corpus wrote.
+run directories of `kvlab train`, each begun with the model of the one before.  The words are those
+of tools/model_card.template; every number is measured here (configs/train/card.json has the
+questions), or read from what training and the corpus wrote.
 """
 
 import argparse
