@@ -116,7 +116,8 @@ std::pair<double, double> wilson(int64_t k, int64_t n) {
   const double middle = scale * (share + z * z / (2 * trials));
   const double half =
       scale * z * std::sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials));
-  return {std::max(middle - half, 0.0), std::min(middle + half, 1.0)};
+  return {k == 0 ? 0.0 : middle - half,
+          k == n ? 1.0 : middle + half};  // exact there, but for rounding
 }
 
 double mcnemar(int64_t b, int64_t c) {

@@ -110,6 +110,15 @@ TEST(Wilson, GivesTheSpecifiedIntervals) {
   EXPECT_DOUBLE_EQ(wilson(8, 8).second, 1.0);
 }
 
+TEST(Wilson, EndsExactlyWhereAllOrNoneAgree) {
+  for (int64_t n = 1; n <= 300; ++n) {
+    EXPECT_EQ(wilson(0, n).first, 0.0) << n;
+    EXPECT_EQ(wilson(n, n).second, 1.0) << n;
+    EXPECT_GT(wilson(1, n).first, 0.0) << n;
+    EXPECT_LT(wilson(n - 1, n).second, 1.0) << n;
+  }
+}
+
 TEST(McNemar, GivesTheSpecifiedProbabilities) {
   EXPECT_DOUBLE_EQ(mcnemar(2, 0), 0.5);
   EXPECT_NEAR(mcnemar(10, 2), 0.0385742, 5e-8);
