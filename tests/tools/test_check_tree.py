@@ -40,6 +40,8 @@ def found(tmp_path):
         ("all of core/*.hpp", True),
         ("[the store](core/store.h#bytes)", False),
         ("[the store](stores.h)", True),
+        ("[the store](tests/../core/store.h)", False),
+        ("[outside](../core/store.h)", True),
         ("the folder core/ and a method's methods/<name>/codec.h", False),
         ("written by the build: core/tag.h", False),
         ("not ours: /usr/core/x.h, their/core/x.h", False),

@@ -122,6 +122,22 @@ def test_an_excerpt_of_what_is_no_package_of_the_corpus_is_refused(kvlab, tmp_pa
     assert "beta" in said.removeprefix("betta")
 
 
+def test_an_excerpt_without_files_or_licences_is_refused(kvlab, tmp_path):
+    site = tmp_path / "site"
+    build = ("corpus", "build", tmp_path / "corpus.json")
+    short = {"packages": ["beta"], "most_bytes_of_file": 1}
+    write_config(tmp_path, site, excerpt=short)
+    said = kvlab.refused("E_TEXT_TOO_SHORT", 3, *build, env=environment(site))
+    assert "no held-out file of beta has 1 bytes or less" in said
+
+    site = tmp_path / "without"
+    write_config(tmp_path, site)
+    record = site / "beta-1.0.dist-info" / "RECORD"
+    record.write_text(record.read_text().replace("beta-1.0.dist-info/licenses/LICENSE,,\n", ""))
+    said = kvlab.refused("E_PACKAGE", 3, *build, env=environment(site))
+    assert "beta comes without the text of its licence" in said
+
+
 def windows(text):
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
     return {"\n".join(lines[i : i + 4]) for i in range(len(lines) - 3)}

@@ -1,10 +1,12 @@
 """models/: that the trained networks are what their cards say, to kvlab and to transformers."""
 
+import hashlib
 import json
 import math
 
 import pytest
 from command import Command, read_lines
+from safetensors.torch import load_file
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -42,6 +44,13 @@ def test_together_they_fit_a_repository(repository):
     files = [file for name in NAMES for file in (repository / "models" / name).iterdir()]
     assert sum(file.stat().st_size for file in files) < 36 << 20
     assert {file.suffix for file in files} == {".json", ".md", ".safetensors", ".svg"}
+
+
+def test_the_card_is_of_this_tokenizer_and_this_many_parameters(folder):
+    card = (folder / "README.md").read_text()
+    assert hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest() in card
+    weights = load_file(folder / "model.safetensors")
+    assert f"{sum(w.numel() for w in weights.values()) / 1e6:.1f} M parameters" in card
 
 
 def test_logits_are_those_of_transformers(folder, windows, dump_logits, tmp_path):
