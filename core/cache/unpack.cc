@@ -145,6 +145,9 @@ void check_counts(const cache::Group& group, const ListRows& list, Range positio
   if (!fits)
     malformed("layer ", group.layer, ": ", past, " encoded and ", recent,
               " exact rows do not cover positions ", positions.first, " to ", positions.last);
+  if (!group.direct && list.recent_slot + list.pending != past_end)
+    malformed("layer ", group.layer, ": ", list.pending, " of the exact rows are said to be ",
+              "encoded as well, not ", past_end - list.recent_slot);
 }
 
 /// Positions rise and lie where they may.

@@ -125,7 +125,10 @@ TEST_P(RowsFile, WhoseNumbersDoNotAgreeIsRefused) {
   refused("/format", "other", "`format`");
   refused("/format", 3, "`format`");
   refused("/positions", {0, 36}, "");
-  if (!saved.world.drops()) refused("/positions", {0, 38}, "cover");
+  if (!saved.world.drops()) {
+    refused("/positions", {0, 38}, "cover");
+    refused("/lists/0/4", manifest["lists"][0][4].get<int>() + 1, "encoded as well");
+  }
   refused("/positions", {-1, 37}, "integer");
   refused("/positions", {5, 4}, "integer");
   refused("/positions", {0, 1e9}, "integer");
