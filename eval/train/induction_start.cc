@@ -115,13 +115,17 @@ Look look_back(const DecoderConfig& config, int distance) {
   return look;
 }
 
-/// 1 at features of the slower half of the rotary pairs, times root 2: as much as all of them.
-at::Tensor slow_pairs(int head_dim) {
-  at::Tensor mask = at::zeros({head_dim, 1}, at::kFloat);
-  float* out = mask.data_ptr<float>();
+/// At features of the slower half of the rotary pairs root 2, so that they do as much as all of
+/// them; every second one counts as odd.
+struct SlowPairs {
+  at::Tensor even, odd;  // [head_dim, 1]
+};
+SlowPairs slow_pairs(int head_dim) {
+  SlowPairs slow{at::zeros({head_dim, 1}, at::kFloat), at::zeros({head_dim, 1}, at::kFloat)};
   for (int c = 0; c < head_dim; ++c)
-    if (c % (head_dim / 2) >= head_dim / 4) out[c] = std::numbers::sqrt2_v<float>;
-  return mask;
+    if (c % (head_dim / 2) >= head_dim / 4)
+      (c % 2 == 0 ? slow.even : slow.odd).data_ptr<float>()[c] = std::numbers::sqrt2_v<float>;
+  return slow;
 }
 
 void check(const DecoderConfig& c) {
@@ -139,31 +143,34 @@ void check(const DecoderConfig& c) {
 
 }  // namespace
 
-void add_induction_heads(const DecoderConfig& config, uint64_t seed, DecoderTensors& weights) {
+void add_induction_heads(const DecoderConfig& config, Match match, uint64_t seed,
+                         DecoderTensors& weights) {
   check(config);
-  const Directions to = draw(config, seed);
+  const auto [mu, read, wrote] = draw(config, seed);
   const int dim = config.head_dim, group = config.num_heads / config.num_kv_heads;
   const double length = weights.embedding.norm(2, {1}).mean().item<double>();
-  lift_mean(weights.embedding, to.mu, length);
+  lift_mean(weights.embedding, mu, length);
   const double along_mu = std::sqrt(config.width / 2.0);  // of an embedding, normed
-  const at::Tensor slow = slow_pairs(dim);
-  BlockTensors &look = weights.blocks[0], &match = weights.blocks[1];
+  const auto [even, odd] = slow_pairs(dim);
+  BlockTensors &first = weights.blocks[0], &second = weights.blocks[1];
   const auto add = [](const at::Tensor& to_rows, const at::Tensor& what) {
     to_rows.add_(what.to(to_rows.device()));
   };
   for (int h = 0; h < kPairs; ++h) {
-    const auto& [read, wrote] =
-        std::tie(to.read[static_cast<size_t>(h)], to.wrote[static_cast<size_t>(h)]);
+    const auto i = static_cast<size_t>(h);
+    const bool is_pair = match == Match::pairs && h == 1;
     const Look back = look_back(config, h + 1);
-    add(head_rows(look.key.weight, h, dim), at::outer(back.key, to.mu) / along_mu);
-    add(head_rows(look.query.weight, h * group, dim), at::outer(back.query, to.mu) / along_mu);
-    add(head_rows(look.value.weight, h, dim), read * kWrite);
-    add(head_columns(look.output.weight, h * group, dim), wrote.t() * kWrite);
+    add(head_rows(first.key.weight, h, dim), at::outer(back.key, mu) / along_mu);
+    add(head_rows(first.query.weight, h * group, dim), at::outer(back.query, mu) / along_mu);
+    add(head_rows(first.value.weight, h, dim), (is_pair ? read[0] : read[i]) * kWrite);
+    add(head_columns(first.output.weight, h * group, dim), wrote[i].t() * kWrite);
 
-    add(head_rows(match.query.weight, h * group, dim), read * slow * kMatch);
-    add(head_rows(match.key.weight, h, dim), wrote * slow * kMatch);
-    add(head_rows(match.value.weight, h, dim), read * kCopy);
-    add(head_columns(match.output.weight, h * group, dim), read.t() * kCopy);
+    const at::Tensor query = is_pair ? read[0] * even + wrote[0] * odd / 2 : read[i] * (even + odd);
+    const at::Tensor key = is_pair ? wrote[0] * even + wrote[1] * odd : wrote[i] * (even + odd);
+    add(head_rows(second.query.weight, h * group, dim), query * kMatch);
+    add(head_rows(second.key.weight, h, dim), key * kMatch);
+    add(head_rows(second.value.weight, h, dim), read[i] * kCopy);
+    add(head_columns(second.output.weight, h * group, dim), read[i].t() * kCopy);
   }
 }
 

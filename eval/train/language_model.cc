@@ -68,7 +68,8 @@ LanguageModel::LanguageModel(TrainConfig config, const at::Device& device)
                   });
   if (config_.init_from.empty()) {
     draw_weights();
-    if (config_.init_induction) add_induction_heads(decoder_, config_.seed, weights_);
+    if (const auto match = config_.init_induction)
+      add_induction_heads(decoder_, *match, config_.seed, weights_);
   } else {
     load_weights(config_.init_from, parameters_);
   }

@@ -19,8 +19,8 @@ constexpr const char* kSchemaText = R"({
     "std": {"type": "number", "default": 0.02, "minimum": 0, "doc": "of matrices"},
     "branches": {"type": "number", "default": 0, "minimum": 0,
                  "doc": "of o_proj and down_proj: times std; 0: every block begins as the identity"},
-    "induction": {"type": "boolean", "default": false,
-                  "doc": "begin with heads that look back and match, added to what is drawn"},
+    "induction": {"type": "string", "default": "none", "choices": ["none", "tokens", "pairs"],
+                  "doc": "begin with heads that look back and match a token, or a token and a pair; added to what is drawn"},
     "from": {"type": "string", "default": "",
              "doc": "a model directory or safetensors file whose weights to start with"}}},
   "data": {"type": "object", "default": {}, "doc": "what `kvlab corpus build` wrote", "fields": {
@@ -189,7 +189,8 @@ TrainConfig parse_train_config(const Json& given) {
   config.model = all.at("model");
   config.init_std = all.at("init").at("std");
   config.init_branches = all.at("init").at("branches");
-  config.init_induction = all.at("init").at("induction");
+  if (const std::string match = all.at("init").at("induction"); match != "none")
+    config.init_induction = match == "pairs" ? Match::pairs : Match::tokens;
   config.init_from = all.at("init").at("from").get<std::string>();
   config.data = all.at("data").at("directory").get<std::string>();
   config.held_out_documents = all.at("data").at("held_out_documents");

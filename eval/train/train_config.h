@@ -12,11 +12,13 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/json.h"
 #include "core/types.h"
+#include "eval/train/induction_start.h"
 
 namespace kvlab {
 
@@ -70,8 +72,8 @@ struct TrainConfig {
   std::filesystem::path output{}, data{};
   Json model{};  // a config.json
   double init_std = 0.02;
-  double init_branches = 0;     // of what joins the residual stream: times init_std
-  bool init_induction = false;  // add_induction_heads
+  double init_branches = 0;               // of what joins the residual stream: times init_std
+  std::optional<Match> init_induction{};  // add_induction_heads
   std::filesystem::path
       init_from{};  // weights of this safetensors file, or directory; empty: drawn
   std::vector<TrainStage> stages{};

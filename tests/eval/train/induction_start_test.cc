@@ -62,14 +62,33 @@ at::Tensor said_twice() {
   return ids;
 }
 
-class InductionStart : public testing::TestWithParam<int> {
+/// "a b c" and "d b e" of different letters, eight times, and all of it again: what follows b
+/// depends on what is before it.
+constexpr int64_t kGroups = 8;
+at::Tensor by_the_letter_before() {
+  const std::vector<int32_t> letters = SplitMix64(9).sample_range(1, kVocab, 5 * kGroups);
+  at::Tensor ids = at::empty({1, 12 * kGroups}, at::kLong);
+  for (int64_t t = 0; t < 12 * kGroups; ++t) {
+    constexpr int64_t kLetter[] = {0, 1, 2, 3, 1, 4};
+    const int64_t group = t / 6 % kGroups;
+    ids.data_ptr<int64_t>()[t] = letters[static_cast<size_t>(5 * group + kLetter[t % 6])];
+  }
+  return ids;
+}
+
+class InductionStart : public testing::TestWithParam<std::tuple<int, Match>> {
  protected:
-  InductionStart() : config_(decoder_config(model(GetParam(), 2), "test")) {
+  InductionStart() : config_(decoder_config(model(std::get<0>(GetParam()), 2), "test")) {
+    look_at(said_twice());
+  }
+  Match match() const { return std::get<1>(GetParam()); }
+  void look_at(const at::Tensor& ids) {
     const c10::NoGradGuard no_grad;
+    probs_.clear();
     DecoderTensors weights = drawn(config_);
-    add_induction_heads(config_, 1, weights);
+    add_induction_heads(config_, match(), 1, weights);
     const DecoderAutograd network(config_, weights, Dtype::f32);
-    network.hidden(said_twice(), [&](const AttentionSite& site) {
+    network.hidden(ids, [&](const AttentionSite& site) {
       const at::Tensor q = network.rotated(site.queries), k = network.rotated(site.keys_pre_rope);
       const int64_t group = config_.num_heads / config_.num_kv_heads;
       const at::Tensor keys = k.repeat_interleave(group, 2).permute({0, 2, 3, 1});
@@ -100,13 +119,30 @@ TEST_P(InductionStart, TheSecondFindsWhatFollowedThePresentToken) {
   EXPECT_GT(sum / kHalf, 5.0 / 60) << "five times an even look at sixty tokens";
 }
 
-INSTANTIATE_TEST_SUITE_P(KvHeads, InductionStart, testing::Values(4, 2));
+TEST_P(InductionStart, APairIsFoundByBothOfItsTokens) {
+  if (match() != Match::pairs) return;
+  look_at(by_the_letter_before());
+  double right = 0, wrong = 0;
+  for (int64_t group = 0; group < kGroups; ++group) {
+    const int64_t first = 6 * group, second = first + 6 * kGroups;  // "a b c d b e" here and again
+    for (const auto& [asked, answer, other] : {std::tuple{1, 2, 5}, {4, 5, 2}}) {
+      right += probability(1, query_head(1), second + asked, first + answer);
+      wrong += probability(1, query_head(1), second + asked, first + other);
+    }
+  }
+  EXPECT_GT(right, 1.5 * wrong);
+}
+
+INSTANTIATE_TEST_SUITE_P(KvHeads, InductionStart,
+                         testing::Combine(testing::Values(4, 2),
+                                          testing::Values(Match::tokens, Match::pairs)));
 
 TEST(InductionStartOf, AnArchitectureWithoutRoomForItIsRefused) {
   for (const auto& [kv_heads, layers] : {std::pair{1, 2}, {4, 1}}) {
     const DecoderConfig config = decoder_config(model(kv_heads, layers), "test");
     DecoderTensors weights = drawn(config);
-    EXPECT_REFUSED("E_CONFIG", "two layers, two kv heads", add_induction_heads(config, 1, weights));
+    EXPECT_REFUSED("E_CONFIG", "two layers, two kv heads",
+                   add_induction_heads(config, Match::tokens, 1, weights));
   }
 }
 
