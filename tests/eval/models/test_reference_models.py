@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-NAMES = ("ref-mha",)
+NAMES = ("ref-mha", "ref-gqa")
 WINDOW = 512
 WINDOWS = 4
 
