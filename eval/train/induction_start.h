@@ -21,10 +21,9 @@ enum class Match : u8 { tokens, pairs };
 ///              pairs, the query turned back; value R_h x / 4, output S_h^T / 4
 ///   layer 1    head h matches the present token with the one h + 1 before: query R_h x, key S_h x,
 ///              on the slower half of the pairs; value R_h x / 2, output R_h^T / 2
-/// Match::pairs, what two kv heads to a layer need (answers are digits, and one digit before says
-/// little): both heads of layer 0 write R_0 x / 4, and head 1 of layer 1 matches, on the even ones
-/// of its pairs, the present token with the one before, on the odd ones, half as strongly, the one
-/// before with the one two before: query R_0 x and S_0 x / 2, key S_0 x and S_1 x.
+/// Match::pairs: both heads of layer 0 write R_0 x / 4, and head 1 of layer 1 matches, on the even
+/// ones of its pairs, the present token with the one before, on the odd ones, half as strongly, the
+/// one before with the one two before: query R_0 x and S_0 x / 2, key S_0 x and S_1 x.
 /// With fewer kv heads than query heads, the first query head of each of the first two groups.
 ///
 /// E_CONFIG: fewer than two layers or kv heads, D below 4 head_dim, or an architecture with other
