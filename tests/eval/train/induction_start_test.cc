@@ -119,8 +119,9 @@ TEST_P(InductionStart, TheSecondFindsWhatFollowedThePresentToken) {
   EXPECT_GT(sum / kHalf, 5.0 / 60) << "five times an even look at sixty tokens";
 }
 
-TEST_P(InductionStart, APairIsFoundByBothOfItsTokens) {
-  if (match() != Match::pairs) return;
+class PairStart : public InductionStart {};
+
+TEST_P(PairStart, FindsWhatFollowedTwoTokens) {
   look_at(by_the_letter_before());
   double right = 0, wrong = 0;
   for (int64_t group = 0; group < kGroups; ++group) {
@@ -136,6 +137,8 @@ TEST_P(InductionStart, APairIsFoundByBothOfItsTokens) {
 INSTANTIATE_TEST_SUITE_P(KvHeads, InductionStart,
                          testing::Combine(testing::Values(4, 2),
                                           testing::Values(Match::tokens, Match::pairs)));
+INSTANTIATE_TEST_SUITE_P(KvHeads, PairStart,
+                         testing::Combine(testing::Values(4, 2), testing::Values(Match::pairs)));
 
 TEST(InductionStartOf, AnArchitectureWithoutRoomForItIsRefused) {
   for (const auto& [kv_heads, layers] : {std::pair{1, 2}, {4, 1}}) {
