@@ -29,11 +29,12 @@ struct Encoding {
   bool rotate_hadamard = false;
 };
 
-/// A named array of rows: per token `units` rows of `width` features, run dtype before encoding.
+/// A named array of rows: per token `units` rows of `width` features, in `dtype` before encoding.
 /// Head h (of Hkv) reads unit h * units / Hkv.
 struct StreamSpec {
   std::string name{};
   int units = 1, width = 0;
+  std::optional<Dtype> dtype{};  // of rows as they come; absent: the run dtype
   bool pre_rope = false;     // rows are keys that still have to be rotated
   bool attended = true;      // false: only stages read it
   bool follows_list = true;  // false: kept for every token whatever selectors drop; not attended
@@ -50,7 +51,8 @@ struct Column {
 
 /// How attention gets the features of kv head h from its unit's row x:
 ///   own    x
-///   slice  x[h * dim, (h + 1) * dim), dim = head_dim for keys, value_dim for values
+///   slice  up[h] x[h * dim, (h + 1) * dim) + bias[h], dim = head_dim for keys, value_dim for
+///          values; up [Hkv, dim, dim] and bias [Hkv, dim], float32, each only where present
 ///   up     up[h] x + bias[h], up [Hkv, dim, width] and bias [Hkv, dim], float32
 /// then RoPE at the row's position if `rotate`.  Keys that are `up` without rotation are absorbed
 /// into the query, values that are `up` follow the weighted sum, once: the engine chooses the level
@@ -85,7 +87,7 @@ Layout dense_layout(const Layer& layer, bool unrotated);
 /// reads the streams and columns of the layout.
 struct NewRows {
   virtual ~NewRows() = default;
-  virtual TensorView stream(std::string_view name) = 0;  // [R, units, width] run dtype, write
+  virtual TensorView stream(std::string_view name) = 0;  // [R, units, width] of its dtype, write
   /// The same after encode and decode, once it is written.  Of layers whose rows enter the past
   /// at append (encode_at_append, or no `recent` and no tiles), else E_UNSUPPORTED.
   virtual TensorView as_stored(std::string_view name) = 0;
