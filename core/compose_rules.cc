@@ -129,6 +129,20 @@ void check_streams(const Site& site, const Complaint& complain) {
   }
 }
 
+/// The map of an operand that has one; width: features it takes.  Before weights are read there is
+/// none.
+void check_map(const Site& site, const Operand& operand, int dim, int width, std::string_view what,
+               const Complaint& complain) {
+  const int heads = site.layer->num_kv_heads;
+  const TensorView &up = operand.up, &bias = operand.bias;
+  if (up && !(up.dtype == Dtype::f32 && up.dims == 3 && up.size(0) == heads && up.size(1) == dim &&
+              up.size(2) == width))
+    complain("the map of its ", what, " must be float32 [", heads, ", ", dim, ", ", width, "]");
+  if (bias &&
+      !(bias.dtype == Dtype::f32 && bias.dims == 2 && bias.size(0) == heads && bias.size(1) == dim))
+    complain("the bias of its ", what, " must be float32 [", heads, ", ", dim, "]");
+}
+
 void check_operand(const Site& site, const Site& source, const Operand& operand, int dim,
                    std::string_view what, const Complaint& complain) {
   const StreamSpec* stream = stream_named(source.layout, operand.stream);
@@ -140,12 +154,9 @@ void check_operand(const Site& site, const Site& source, const Operand& operand,
   if (operand.map == Operand::Map::slice && stream->width < int64_t{site.layer->num_kv_heads} * dim)
     complain("its ", what, " are slices of stream `", stream->name, "`, which has ", stream->width,
              " features instead of ", site.layer->num_kv_heads, " x ", dim);
-  const TensorView& up = operand.up;
-  const bool fits = up.dims == 3 && up.size(0) == site.layer->num_kv_heads && up.size(1) == dim &&
-                    up.size(2) == stream->width && up.dtype == Dtype::f32;
-  if (operand.map == Operand::Map::up && up && !fits)
-    complain("the map of its ", what, " must be float32 [", site.layer->num_kv_heads, ", ", dim,
-             ", ", stream->width, "]");
+  if (operand.map != Operand::Map::own)
+    check_map(site, operand, dim, operand.map == Operand::Map::slice ? dim : stream->width, what,
+              complain);
   const auto& columns = source.layout.columns;
   if (!operand.row_scale.empty() &&
       std::ranges::find(columns, operand.row_scale, &Column::name) == columns.end())

@@ -35,8 +35,8 @@ struct StreamSpec {
   std::string name{};
   int units = 1, width = 0;
   std::optional<Dtype> dtype{};  // of rows as they come; absent: the run dtype
-  bool pre_rope = false;     // rows are keys that still have to be rotated
-  bool attended = true;      // false: only stages read it
+  bool pre_rope = false;         // rows are keys that still have to be rotated
+  bool attended = true;          // false: only stages read it
   bool follows_list = true;  // false: kept for every token whatever selectors drop; not attended
   /// The stage that declares the stream says in which bits.  Absent: the Encode stage does for
   /// attended streams, the others stay as they came.
@@ -56,7 +56,8 @@ struct Column {
 ///   up     up[h] x + bias[h], up [Hkv, dim, width] and bias [Hkv, dim], float32
 /// then RoPE at the row's position if `rotate`.  Keys that are `up` without rotation are absorbed
 /// into the query, values that are `up` follow the weighted sum, once: the engine chooses the level
-/// and reports it.  row_scale names a column whose value multiplies the row's features.
+/// and reports it; slices with a map are built row by row.  row_scale names a column whose value
+/// multiplies x, not the bias.
 struct Operand {
   enum class Map : u8 { own, slice, up };
   Map map = Map::own;

@@ -101,6 +101,15 @@ class StoredRows {
   std::vector<int32_t> positions_;
 };
 
+/// Row c of a head's map, times x.
+double mapped(const TensorView& up, int64_t head, int64_t c, std::span<const float> x) {
+  const auto* const weights = reinterpret_cast<const float*>(up.at(head)) + c * up.stride(1);
+  double sum = 0;
+  for (size_t i = 0; i < x.size(); ++i)
+    sum += double{weights[static_cast<int64_t>(i) * up.stride(2)]} * x[i];
+  return sum;
+}
+
 /// Adds what an operand makes of the rows to out [n, Hkv, dim].
 void add_operand(const StoredRows& rows, const Layout& stored, const Operand& operand,
                  std::span<double> out, int64_t heads, int64_t dim) {
@@ -113,22 +122,17 @@ void add_operand(const StoredRows& rows, const Layout& stored, const Operand& op
                   column.name, "` scales rows and is ", name_of(column.dtype), ", not float32");
     scales = rows.column(column);
   }
+  const bool is_own = operand.map == Operand::Map::own;
+  const bool is_slice = operand.map == Operand::Map::slice;
+  const int64_t taken = is_slice ? dim : width;
   for (int64_t i = 0; i < stream.view.size(0); ++i)
     for (int64_t h = 0; h < heads; ++h) {
-      const float* const x = stream.row(i, h * units / heads);
+      const float* const x = stream.row(i, h * units / heads) + (is_slice ? h * dim : 0);
       const double scale = scales.empty() ? 1 : reinterpret_cast<const float*>(scales.data())[i];
       double* const to = out.data() + (i * heads + h) * dim;
       for (int64_t c = 0; c < dim; ++c) {
-        if (operand.map != Operand::Map::up) {
-          to[c] += scale * x[operand.map == Operand::Map::slice ? h * dim + c : c];
-          continue;
-        }
-        const auto* const weights =
-            reinterpret_cast<const float*>(operand.up.at(h)) + c * operand.up.stride(1);
-        double sum = 0;
-        for (int64_t w = 0; w < width; ++w) sum += double{weights[w * operand.up.stride(2)]} * x[w];
-        to[c] += scale * sum;
-        if (operand.bias)
+        to[c] += scale * (is_own || !operand.up ? x[c] : mapped(operand.up, h, c, {x, at(taken)}));
+        if (!is_own && operand.bias)
           to[c] += reinterpret_cast<const float*>(operand.bias.at(h))[c * operand.bias.stride(1)];
       }
     }

@@ -24,7 +24,7 @@ KeyScorer::KeyScorer(const AttendContext& context, const WorkItem& item,
       runs_(head_runs(context, facts.shape, reader.key)),
       counts_bytes_(!value_reads_key_rows(reader)),
       tokens_(range.last - range.first) {
-  if (key_.scale_column >= 0) row_scale_ = scratch.take<float>(kMaxBlock);
+  if (key_.folds_scale()) row_scale_ = scratch.take<float>(kMaxBlock);
   prepare(item, facts, scratch);
 }
 
@@ -139,7 +139,7 @@ void KeyScorer::score(const BlockReader& blocks, const Block& block, float* scor
   decoded_.next_block();
   for (const HeadRun& run : runs_) {
     if (key_.decodes())
-      score_decoded(run, block, scores, stride, counts);
+      score_decoded(run, blocks, block, scores, stride, counts);
     else
       score_stored(run, blocks, block, scores, stride, counts);
     counts.multiply_adds += int64_t{run.rows} * block.tokens * key_.width();
@@ -162,12 +162,12 @@ void KeyScorer::score_stored(const HeadRun& run, const BlockReader& blocks, cons
   }
 }
 
-void KeyScorer::score_decoded(const HeadRun& run, const Block& block, float* scores, int64_t stride,
-                              WorkCounts& counts) {
+void KeyScorer::score_decoded(const HeadRun& run, const BlockReader& blocks, const Block& block,
+                              float* scores, int64_t stride, WorkCounts& counts) {
   // Rebuilt rows belong to one kv head, others to all heads of the run.
   const int kv_heads = key_.built ? 1 : run.kv_heads, rows = run.rows / run.kv_heads * kv_heads;
   for (int i = 0; i < run.kv_heads; i += kv_heads) {
-    const DecodedRows::View keys = decoded_.get(block, run, run.first_kv_head + i, counts);
+    const DecodedRows::View keys = decoded_.get(blocks, block, run, run.first_kv_head + i, counts);
     const int first = i * (run.rows / run.kv_heads);
     table().score({.part = float_rows(keys.data, keys.stride, block.tokens, key_.dim),
                    .prepared = run.prepared + table().query_bytes(params(), key_.dim, first),

@@ -15,7 +15,7 @@ class KeyScorer {
   void score(const BlockReader& blocks, const Block& block, float* scores, int64_t stride,
              WorkCounts& counts);
   const float* bias() const { return bias_; }  // [rows]: q times the key bias; null: none
-  /// Of the rows of a block; null: none.
+  /// Of the rows of a block that are not scaled yet; null: none.
   const float* row_scale(const ListReader& list, const Block& block);
   double error() const;
 
@@ -25,8 +25,8 @@ class KeyScorer {
   float* absorb(const RowFacts& facts, const float* queries, int64_t stride, Scratch& scratch);
   const CodecTable& table() const;  // that meets the prepared queries
   const void* params() const;
-  void score_decoded(const HeadRun& run, const Block& block, float* scores, int64_t stride,
-                     WorkCounts& counts);
+  void score_decoded(const HeadRun& run, const BlockReader& blocks, const Block& block,
+                     float* scores, int64_t stride, WorkCounts& counts);
   void score_stored(const HeadRun& run, const BlockReader& blocks, const Block& block,
                     float* scores, int64_t stride, WorkCounts& counts);
 

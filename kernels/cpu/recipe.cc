@@ -11,19 +11,21 @@
 namespace kvlab {
 namespace {
 
+/// Of `up` maps and of slices that have a map; width: features the map takes.
 void check_up(const Operand& operand, const Layer& shape, int dim, int width, const char* side) {
-  const TensorView& up = operand.up;
-  KVLAB_REQUIRE(up && up.dtype == Dtype::f32 && up.dims == 3 && up.is_contiguous() &&
-                    up.size(0) == shape.num_kv_heads && up.size(1) == dim && up.size(2) == width,
-                "E_SHAPE", "cpu engine: the up map of the ", side, " operand on stream `",
+  const TensorView &up = operand.up, &bias = operand.bias;
+  const bool fits = up && up.dtype == Dtype::f32 && up.dims == 3 && up.is_contiguous() &&
+                    up.size(0) == shape.num_kv_heads && up.size(1) == dim && up.size(2) == width;
+  KVLAB_REQUIRE(fits || (!up && operand.map == Operand::Map::slice), "E_SHAPE",
+                "cpu engine: the up map of the ", side, " operand on stream `", operand.stream,
+                "` must be contiguous float32 [", shape.num_kv_heads, ", ", dim, ", ", width,
+                "] (kv heads, features, features of ",
+                operand.map == Operand::Map::slice ? "a slice" : "the stream", ")");
+  KVLAB_REQUIRE(!bias || (bias.dtype == Dtype::f32 && bias.dims == 2 && bias.is_contiguous() &&
+                          bias.size(0) == shape.num_kv_heads && bias.size(1) == dim),
+                "E_SHAPE", "cpu engine: the bias of the ", side, " operand on stream `",
                 operand.stream, "` must be contiguous float32 [", shape.num_kv_heads, ", ", dim,
-                ", ", width, "] (kv heads, features, stream width)");
-  if (operand.bias)
-    KVLAB_REQUIRE(operand.bias.dtype == Dtype::f32 && operand.bias.is_contiguous() &&
-                      operand.bias.numel() == int64_t{shape.num_kv_heads} * dim,
-                  "E_SHAPE", "cpu engine: the bias of the ", side, " operand on stream `",
-                  operand.stream, "` must be contiguous float32 [", shape.num_kv_heads, ", ", dim,
-                  "]");
+                "]");
 }
 
 OperandReader read_operand(const Operand& operand, const PartView& part, const Layer& shape,
@@ -46,7 +48,7 @@ OperandReader read_operand(const Operand& operand, const PartView& part, const L
     KVLAB_REQUIRE(width >= dim * shape.num_kv_heads, "E_SHAPE", "cpu engine: rows of `",
                   operand.stream, "` have ", width, " features, too few for slices of ",
                   shape.num_kv_heads, " heads of ", dim);
-  if (operand.map == Operand::Map::up) check_up(operand, shape, dim, width, side);
+  if (operand.map != Operand::Map::own) check_up(operand, shape, dim, r.map_width(), side);
   if (!operand.row_scale.empty()) {
     r.scale_column = part.page->column(operand.row_scale);
     KVLAB_REQUIRE(r.scale_column >= 0, "E_SHAPE", "cpu engine: rows of `", operand.stream,
@@ -65,6 +67,10 @@ struct LevelCost {
   }
 };
 
+std::string_view name_of(Level level) {
+  return level == Level::fused ? "fused" : level == Level::absorbed ? "absorbed" : "materialised";
+}
+
 class Reasons {
  public:
   void add(const std::string& reason) {
@@ -77,32 +83,50 @@ class Reasons {
   std::ostringstream text_{};
 };
 
+/// An up map is absorbed where that is possible and cheaper.
+Level settle_up(OperandReader& r, const RecipeRequest& request, Reasons& reasons) {
+  const std::string& stream = r.operand->stream;
+  KVLAB_REQUIRE(request.level != Level::fused, "E_UNSUPPORTED",
+                "cpu engine: level fused was asked for, but stream `", stream,
+                "` is read through an up map; use absorbed or materialised");
+  const LevelCost cost(r, *request.shape, request.rows_per_head);
+  const bool cheaper = cost.absorbed <= cost.built;
+  r.built = r.is_rotated || request.level == Level::materialised ||
+            (request.level == Level::automatic && !cheaper);
+  KVLAB_REQUIRE(request.level != Level::absorbed || !r.built, "E_UNSUPPORTED",
+                "cpu engine: level absorbed was asked for, but keys of stream `", stream,
+                "` are rotated after their up map; use materialised");
+  std::ostringstream why;
+  why << "`" << stream << "` " << (r.built ? "rebuilt: " : "absorbed: ");
+  if (r.is_rotated)
+    why << "RoPE lies between map and logits";
+  else
+    why << cost.absorbed << " multiply-adds per row absorbed, " << cost.built << " rebuilt";
+  reasons.add(why.str());
+  return r.built ? Level::materialised : Level::absorbed;
+}
+
+/// A slice with a map is built: the query meets no stored row as it is.
+Level settle_mapped_slice(OperandReader& r, const RecipeRequest& request, Reasons& reasons) {
+  const char* what = r.operand->up ? "a map" : "a bias";
+  KVLAB_REQUIRE(request.level == Level::automatic || request.level == Level::materialised,
+                "E_UNSUPPORTED", "cpu engine: level ", name_of(request.level),
+                " was asked for, but slices of stream `", r.operand->stream, "` have ", what,
+                "; use materialised");
+  r.built = true;
+  reasons.add("`" + r.operand->stream + "` rebuilt: its slices have " + what);
+  return Level::materialised;
+}
+
 /// Decides what happens to decoded rows; returns the operand's level.
 Level settle(OperandReader& r, const RecipeRequest& request, bool is_key, Reasons& reasons) {
   const std::string& stream = r.operand->stream;
   r.is_rotated = is_key && r.operand->rotate && request.shape->rope;
   Level level = Level::fused;
   if (r.is_up()) {
-    KVLAB_REQUIRE(request.level != Level::fused, "E_UNSUPPORTED",
-                  "cpu engine: level fused was asked for, but stream `", stream,
-                  "` is read through an up map; use absorbed or materialised");
-    const LevelCost cost(r, *request.shape, request.rows_per_head);
-    const bool cheaper = cost.absorbed <= cost.built;
-    level = r.is_rotated || request.level == Level::materialised ||
-                    (request.level == Level::automatic && !cheaper)
-                ? Level::materialised
-                : Level::absorbed;
-    KVLAB_REQUIRE(request.level != Level::absorbed || level == Level::absorbed, "E_UNSUPPORTED",
-                  "cpu engine: level absorbed was asked for, but keys of stream `", stream,
-                  "` are rotated after their up map; use materialised");
-    r.built = level == Level::materialised;
-    std::ostringstream why;
-    why << "`" << stream << "` " << (r.built ? "rebuilt: " : "absorbed: ");
-    if (r.is_rotated)
-      why << "RoPE lies between map and logits";
-    else
-      why << cost.absorbed << " multiply-adds per row absorbed, " << cost.built << " rebuilt";
-    reasons.add(why.str());
+    level = settle_up(r, request, reasons);
+  } else if (r.is_slice() && (r.operand->up || r.operand->bias)) {
+    level = settle_mapped_slice(r, request, reasons);
   } else if (request.level == Level::materialised) {
     level = Level::materialised;
     r.forced = true;
@@ -160,10 +184,6 @@ std::string joined(const std::set<std::string>& parts) {
   std::string text;
   for (const std::string& part : parts) text += (text.empty() ? "" : "+") + part;
   return text;
-}
-
-std::string_view name_of(Level level) {
-  return level == Level::fused ? "fused" : level == Level::absorbed ? "absorbed" : "materialised";
 }
 
 }  // namespace

@@ -21,7 +21,8 @@ struct OperandReader {
   int units = 1;            // of all lists of a sequence
   int dim = 0;              // features of a head: head_dim or value_dim
   bool forced = false;      // rows are decoded because level materialised was asked for
-  bool built = false;       // up is applied row by row, to decoded rows (materialised)
+  bool built = false;       // row scale, up and bias are applied row by row, to decoded rows
+                            // (materialised)
   bool is_rotated = false;  // RoPE is applied row by row, to decoded rows
   bool unrotate = false;    // the Hadamard rotation is undone row by row, to decoded rows
   int scale_column = -1;    // row_scale
@@ -34,6 +35,10 @@ struct OperandReader {
   bool decodes() const { return forced || built || is_rotated || unrotate; }
   /// What the query meets, and what a weighted sum consists of.
   int width() const { return is_up() && !built ? stream.layout().width : dim; }
+  /// Features of a row that its map takes.
+  int map_width() const { return is_slice() ? dim : stream.layout().width; }
+  /// The row scale is left to the logits or to the weights.
+  bool folds_scale() const { return scale_column >= 0 && !built; }
   /// Features of a stored row that one head makes the engine read.
   int read_features() const { return is_slice() && !unrotate ? dim : stream.layout().width; }
   int unit_of(int kv_head, int num_kv_heads) const {

@@ -43,41 +43,43 @@ DecodedRows::DecodedRows(const AttendContext& context, const OperandReader& oper
   built_stride_ = padded(operand.dim);
   decoded_ = scratch.take<float>(kMaxBlock * decoded_stride_);
   if (operand.built || operand.is_rotated) built_ = scratch.take<float>(kMaxBlock * built_stride_);
-  if (operand.built) {
+  if (operand.built && operand.scale_column >= 0) scale_ = scratch.take<float>(kMaxBlock);
+  if (operand.built && operand.operand->up) {
     const CodecTable& table = *context.float32;
-    const TilePart any = float_rows(nullptr, 0, kMaxBlock, width);
-    queries_ = scratch.take<u8>(table.query_bytes(any.params, width, kMaxBlock));
-    no_scratch_ = scratch.take<u8>(table.scratch_bytes(any.params, width, kMaxBlock, operand.dim));
+    const int taken = operand.map_width();
+    const TilePart any = float_rows(nullptr, 0, kMaxBlock, taken);
+    queries_ = scratch.take<u8>(table.query_bytes(any.params, taken, kMaxBlock));
+    no_scratch_ = scratch.take<u8>(table.scratch_bytes(any.params, taken, kMaxBlock, operand.dim));
   }
 }
 
-DecodedRows::View DecodedRows::get(const Block& block, const HeadRun& run, int kv_head,
-                                   WorkCounts& counts) {
+DecodedRows::View DecodedRows::get(const BlockReader& blocks, const Block& block,
+                                   const HeadRun& run, int kv_head, WorkCounts& counts) {
   const bool is_decoded =
       decoded_unit_ == run.unit && (decoded_feature_ == run.first_feature || operand_.unrotate);
-  if (!is_decoded) decode(block, run);
+  if (!is_decoded) decode(blocks, block, run);
   View view{decoded_, decoded_stride_};
   if (operand_.is_slice() && operand_.unrotate) view.data += run.first_feature;
-  if (operand_.built) view = {build(block, kv_head, counts), built_stride_};
-  if (!operand_.is_rotated) return view;
-  if (!operand_.built) {  // other heads may want the same rows as they are
-    for (int t = 0; t < block.tokens; ++t)
-      std::copy_n(view.data + t * view.stride, operand_.dim, built_ + t * built_stride_);
-    view = {built_, built_stride_};
+  if (!operand_.built && !operand_.is_rotated) return view;
+  if (operand_.built)
+    build(view, block.tokens, kv_head, counts);
+  else
+    copy_rows(view, block.tokens);  // other heads may want the same rows as they are
+  if (operand_.is_rotated) {
+    const Rope& rope = context_.call->shape->rope;
+    context_.steps->rotate({.data = built_,
+                            .stride = built_stride_,
+                            .rows = block.tokens,
+                            .pairs = rope.rotary_dim / 2,
+                            .interleaved = rope.style == Rope::Style::interleaved,
+                            .positions = block.position,
+                            .fine = context_.rope.fine,
+                            .coarse = context_.rope.coarse});
   }
-  const Rope& rope = context_.call->shape->rope;
-  context_.steps->rotate({.data = built_,
-                          .stride = built_stride_,
-                          .rows = block.tokens,
-                          .pairs = rope.rotary_dim / 2,
-                          .interleaved = rope.style == Rope::Style::interleaved,
-                          .positions = block.position,
-                          .fine = context_.rope.fine,
-                          .coarse = context_.rope.coarse});
-  return view;
+  return {built_, built_stride_};
 }
 
-void DecodedRows::decode(const Block& block, const HeadRun& run) {
+void DecodedRows::decode(const BlockReader& blocks, const Block& block, const HeadRun& run) {
   const StreamReader& stream = operand_.stream;
   const int width = stream.layout().width;
   const bool slice = operand_.is_slice() && !operand_.unrotate;
@@ -89,36 +91,56 @@ void DecodedRows::decode(const Block& block, const HeadRun& run) {
                            .stride = decoded_stride_});
   if (operand_.unrotate)
     context_.steps->hadamard(decoded_, decoded_stride_, block.tokens, width, true);
+  if (scale_ != nullptr) scale_rows(blocks, block, slice ? operand_.dim : width);
   decoded_unit_ = run.unit;
   decoded_feature_ = run.first_feature;
 }
 
-const float* DecodedRows::build(const Block& block, int kv_head, WorkCounts& counts) {
-  const int width = operand_.stream.layout().width, dim = operand_.dim;
+/// A row's scale comes before its map: a bias is not scaled.
+void DecodedRows::scale_rows(const BlockReader& blocks, const Block& block, int features) {
+  for (const Run& rows : block.runs)
+    blocks.list().column(rows, operand_.scale_column, scale_ + rows.at);
+  for (int t = 0; t < block.tokens; ++t)
+    for (int c = 0; c < features; ++c) decoded_[t * decoded_stride_ + c] *= scale_[t];
+}
+
+void DecodedRows::build(const View& rows, int tokens, int kv_head, WorkCounts& counts) {
+  if (operand_.operand->up)
+    map_rows(rows, tokens, kv_head, counts);
+  else
+    copy_rows(rows, tokens);
+  if (!operand_.operand->bias) return;
+  const int dim = operand_.dim;
+  const float* bias = operand_.operand->bias.as<const float>() + int64_t{kv_head} * dim;
+  for (int t = 0; t < tokens; ++t)
+    for (int c = 0; c < dim; ++c) built_[t * built_stride_ + c] += bias[c];
+}
+
+void DecodedRows::map_rows(const View& rows, int tokens, int kv_head, WorkCounts& counts) {
+  const int width = operand_.map_width(), dim = operand_.dim;
   const float* up = operand_.operand->up.as<const float>() + int64_t{kv_head} * dim * width;
   const CodecTable& table = *context_.float32;
-  const TilePart rows = float_rows(up, width, dim, width);
-  table.prepare({.params = rows.params,
-                 .queries = decoded_,
-                 .stride = decoded_stride_,
-                 .rows = block.tokens,
+  const TilePart map = float_rows(up, width, dim, width);
+  table.prepare({.params = map.params,
+                 .queries = rows.data,
+                 .stride = rows.stride,
+                 .rows = tokens,
                  .first_feature = 0,
                  .features = width,
                  .to = queries_});
-  table.score({.part = rows,
+  table.score({.part = map,
                .prepared = queries_,
-               .rows = block.tokens,
+               .rows = tokens,
                .out = built_,
                .out_stride = built_stride_,
                .ahead = {},
                .scratch = no_scratch_});
-  counts.multiply_adds += int64_t{block.tokens} * dim * width;
-  if (operand_.operand->bias) {
-    const float* bias = operand_.operand->bias.as<const float>() + int64_t{kv_head} * dim;
-    for (int t = 0; t < block.tokens; ++t)
-      for (int c = 0; c < dim; ++c) built_[t * built_stride_ + c] += bias[c];
-  }
-  return built_;
+  counts.multiply_adds += int64_t{tokens} * dim * width;
+}
+
+void DecodedRows::copy_rows(const View& rows, int tokens) {
+  for (int t = 0; t < tokens; ++t)
+    std::copy_n(rows.data + t * rows.stride, operand_.dim, built_ + t * built_stride_);
 }
 
 }  // namespace kvlab

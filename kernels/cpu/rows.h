@@ -39,19 +39,23 @@ class DecodedRows {
     const float* data = nullptr;
     int64_t stride = 0;
   };
-  /// Features of a kv head for the rows of a block.  Valid until the next call.
-  View get(const Block& block, const HeadRun& run, int kv_head, WorkCounts& counts);
+  /// Features of a kv head for the rows of a block that `blocks` gave.  Valid until the next call.
+  View get(const BlockReader& blocks, const Block& block, const HeadRun& run, int kv_head,
+           WorkCounts& counts);
   /// Forgets what it decoded: the block has changed.
   void next_block() { decoded_unit_ = -1; }
 
  private:
-  void decode(const Block& block, const HeadRun& run);
-  const float* build(const Block& block, int kv_head, WorkCounts& counts);
+  void decode(const BlockReader& blocks, const Block& block, const HeadRun& run);
+  void scale_rows(const BlockReader& blocks, const Block& block, int features);
+  void build(const View& rows, int tokens, int kv_head, WorkCounts& counts);
+  void map_rows(const View& rows, int tokens, int kv_head, WorkCounts& counts);
+  void copy_rows(const View& rows, int tokens);
 
   const AttendContext& context_;
   const OperandReader& operand_;
   int64_t decoded_stride_ = 0, built_stride_ = 0;
-  float *decoded_ = nullptr, *built_ = nullptr;
+  float *decoded_ = nullptr, *built_ = nullptr, *scale_ = nullptr;
   u8 *queries_ = nullptr, *no_scratch_ = nullptr;
   int decoded_unit_ = -1, decoded_feature_ = -1;
 };

@@ -27,7 +27,7 @@ ValueAdder::ValueAdder(const AttendContext& context, const SegmentReader& reader
     }
     const void* used = operand.decodes() ? float_rows(nullptr, 0, 0, 0).params : params;
     c.scratch = scratch.take<u8>(table.scratch_bytes(used, operand.width(), most_rows, kMaxBlock));
-    if (operand.scale_column >= 0 && scale_ == nullptr) {
+    if (operand.folds_scale() && scale_ == nullptr) {
       scale_ = scratch.take<float>(kMaxBlock);
       scaled_ = scratch.take<float>(rows_ * (kMaxBlock + 16));
     }
@@ -45,7 +45,7 @@ void ValueAdder::add(const BlockReader& blocks, const Block& block, float* weigh
     for (const HeadRun& run : c.runs) {
       float* sums = state.sums[i] + run.first_row * state.strides[i];
       if (c.operand->decodes())
-        add_decoded(c, run, block, w, stride, sums, state.strides[i], counts);
+        add_decoded(c, run, blocks, block, w, stride, sums, state.strides[i], counts);
       else
         add_stored(c, run, blocks, block, w, stride, sums, state.strides[i], state, counts);
       counts.multiply_adds += int64_t{run.rows} * block.tokens * c.operand->width();
@@ -56,7 +56,7 @@ void ValueAdder::add(const BlockReader& blocks, const Block& block, float* weigh
 /// Weights times the rows' scale.
 const float* ValueAdder::scaled(const OperandReader& operand, const BlockReader& blocks,
                                 const Block& block, const float* weights, int64_t stride) {
-  if (operand.scale_column < 0) return weights;
+  if (!operand.folds_scale()) return weights;
   for (const Run& run : block.runs)
     blocks.list().column(run, operand.scale_column, scale_ + run.at);
   const int64_t columns = padded(block.tokens);
@@ -100,13 +100,14 @@ void ValueAdder::add_stored(Contribution& c, const HeadRun& run, const BlockRead
   }
 }
 
-void ValueAdder::add_decoded(Contribution& c, const HeadRun& run, const Block& block,
-                             const float* weights, int64_t stride, float* sums, int64_t sum_stride,
-                             WorkCounts& counts) {
+void ValueAdder::add_decoded(Contribution& c, const HeadRun& run, const BlockReader& blocks,
+                             const Block& block, const float* weights, int64_t stride, float* sums,
+                             int64_t sum_stride, WorkCounts& counts) {
   const OperandReader& operand = *c.operand;
   const int kv_heads = operand.built ? 1 : run.kv_heads, rows = run.rows / run.kv_heads;
   for (int i = 0; i < run.kv_heads; i += kv_heads) {
-    const DecodedRows::View values = c.decoded.get(block, run, run.first_kv_head + i, counts);
+    const DecodedRows::View values =
+        c.decoded.get(blocks, block, run, run.first_kv_head + i, counts);
     const int first = i * rows;
     context_.float32->value(
         {.part = float_rows(values.data, values.stride, block.tokens, operand.width()),

@@ -30,8 +30,9 @@ class ValueAdder {
   void add_stored(Contribution& c, const HeadRun& run, const BlockReader& blocks,
                   const Block& block, const float* weights, int64_t stride, float* sums,
                   int64_t sum_stride, const ItemState& state, WorkCounts& counts);
-  void add_decoded(Contribution& c, const HeadRun& run, const Block& block, const float* weights,
-                   int64_t stride, float* sums, int64_t sum_stride, WorkCounts& counts);
+  void add_decoded(Contribution& c, const HeadRun& run, const BlockReader& blocks,
+                   const Block& block, const float* weights, int64_t stride, float* sums,
+                   int64_t sum_stride, WorkCounts& counts);
 
   const AttendContext& context_;
   int rows_ = 0;

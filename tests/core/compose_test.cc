@@ -610,6 +610,35 @@ TEST(ComposeRules, ALayoutAgreesWithItselfAndItsLayer) {
   EXPECT_THAT(
       refusal([&](Layout& l) { l.key.up = dense_view(up, Dtype::f32, {kHeads, 16, kDim}); }),
       EndsWith("the map of its keys must be float32 [4, 8, 16]"));
+  EXPECT_THAT(
+      refusal([&](Layout& l) { l.values[0].bias = dense_view(up, Dtype::f32, {kDim, kHeads}); }),
+      EndsWith("the bias of its values must be float32 [4, 8]"));
+}
+
+TEST(ComposeRules, SlicesMayHaveAMapOfTheirOwnWidth) {
+  const float numbers[kHeads * kDim * 2 * kDim] = {};
+  const auto refusal = [&](const TensorView& up, const TensorView& bias) {
+    Methods m;
+    Layout layout = shared_row();
+    layout.streams[0].width = kHeads * kDim;
+    layout.key = {
+        .map = Operand::Map::slice, .stream = "row", .up = up, .bias = bias, .rotate = true};
+    layout.values = {{.map = Operand::Map::slice, .stream = "row", .up = up, .bias = bias}};
+    m.project("p", layout);
+    return m.refusal("p");
+  };
+  const TensorView up = dense_view(numbers, Dtype::f32, {kHeads, kDim, kDim}),
+                   bias = dense_view(numbers, Dtype::f32, {kHeads, kDim});
+  for (const TensorView& a : {TensorView{}, up})
+    for (const TensorView& b : {TensorView{}, bias}) EXPECT_EQ(refusal(a, b), "no error");
+  EXPECT_EQ(refusal(dense_view(numbers, Dtype::f32, {kHeads, kDim, 2 * kDim}), bias),
+            "E_SHAPE: p: layer 0: the map of its keys must be float32 [4, 8, 8]");
+  EXPECT_THAT(refusal(dense_view(numbers, Dtype::bf16, {kHeads, kDim, kDim}), {}),
+              EndsWith("the map of its keys must be float32 [4, 8, 8]"));
+  EXPECT_EQ(refusal(up, dense_view(numbers, Dtype::f32, {kHeads * kDim})),
+            "E_SHAPE: p: layer 0: the bias of its keys must be float32 [4, 8]");
+  EXPECT_THAT(refusal({}, dense_view(numbers, Dtype::bf16, {kHeads, kDim})),
+              EndsWith("the bias of its keys must be float32 [4, 8]"));
 }
 
 TEST(ComposeRules, ALayerMayReadTheRowsOfOneBelow) {

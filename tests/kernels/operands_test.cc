@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <utility>
 
 #include "core/error.h"
 #include "kernels/cpu_engine.h"
@@ -15,13 +16,19 @@
 namespace kvlab::test {
 namespace {
 
-constexpr int kHeads = 8, kKvHeads = 4, kDim = 32, kTokens = 150, kQueries = 3;
+constexpr int kHeads = 8, kKvHeads = 4, kDim = 32, kTokens = 150, kQueries = 3, kMostHeads = 16;
 
 Rope rope() {
   Rope rope{.style = Rope::Style::half_split, .rotary_dim = kDim};
   for (int c = 0; c < kDim / 2; ++c) rope.inv_freq.push_back(std::pow(10000.0, -2.0 * c / kDim));
   return rope;
 }
+
+/// Which parts of a slice's map there are.
+struct MapParts {
+  bool up = false, bias = false;
+  bool any() const { return up || bias; }
+};
 
 /// One sequence; what a stored row means is a function from slot and kv head to key and value.
 class Operands : public ::testing::Test {
@@ -38,7 +45,7 @@ class Operands : public ::testing::Test {
               .value_dim = kDim,
               .scale = 1 / std::sqrt(kDim)};
     std::mt19937_64 random(1);
-    queries_ = normal(random, int64_t{kQueries} * kHeads * kDim);
+    queries_ = normal(random, int64_t{kQueries} * kMostHeads * kDim);
     up_key_ = normal(random, int64_t{kKvHeads} * kDim * 64);
     up_value_ = normal(random, int64_t{kKvHeads} * kDim * 64);
     for (std::vector<float>* up : {&up_key_, &up_value_})
@@ -63,6 +70,21 @@ class Operands : public ::testing::Test {
   TensorView map_view(std::vector<float>& up, int64_t width = 64) {
     return dense_view(up.data(), Dtype::f32, {kKvHeads, kDim, width});
   }
+  TensorView bias_view() { return dense_view(bias_.data(), Dtype::f32, {kKvHeads, kDim}); }
+  Operand sliced(const MapParts& has, std::vector<float>& up, bool rotate) {
+    return {.map = Operand::Map::slice,
+            .stream = "x",
+            .up = has.up ? map_view(up, kDim) : TensorView{},
+            .bias = has.bias ? bias_view() : TensorView{},
+            .rotate = rotate};
+  }
+  std::vector<double> meant(const MapParts& has, const std::vector<float>& up, int kv,
+                            std::vector<double> slice) const {
+    if (has.up) return mapped(up, kv, slice, has.bias);
+    for (size_t c = 0; has.bias && c < kDim; ++c)
+      slice[c] += bias_[static_cast<size_t>(kv) * kDim + c];
+    return slice;
+  }
   std::vector<double> mapped(const std::vector<float>& up, int kv, const std::vector<double>& x,
                              bool with_bias) const {
     std::vector<double> y(kDim, 0.0);
@@ -80,27 +102,28 @@ class Operands : public ::testing::Test {
     const SeqId id[] = {SeqId{5}};
     const int32_t indptr[] = {0, kQueries};
     const int32_t positions[] = {100, 120, kTokens - 1};
-    std::vector<float> out(static_cast<size_t>(kQueries * kHeads * kDim)),
-        lse(static_cast<size_t>(kQueries * kHeads));
+    const int heads = shape_.num_heads;
+    std::vector<float> out(static_cast<size_t>(kQueries * heads * kDim)),
+        lse(static_cast<size_t>(kQueries * heads));
     Ran ran;
     engine_->attend({.shape = &shape_,
                      .rows = {id, indptr, positions},
-                     .queries = dense_view(queries_.data(), Dtype::f32, {kQueries, kHeads, kDim}),
+                     .queries = dense_view(queries_.data(), Dtype::f32, {kQueries, heads, kDim}),
                      .segments = std::span(&segment, 1),
                      .level = level,
-                     .out = dense_view(out.data(), Dtype::f32, {kQueries, kHeads, kDim}),
-                     .lse_ln = dense_view(lse.data(), Dtype::f32, {kQueries, kHeads})},
+                     .out = dense_view(out.data(), Dtype::f32, {kQueries, heads, kDim}),
+                     .lse_ln = dense_view(lse.data(), Dtype::f32, {kQueries, heads})},
                     &ran);
     const ListView& list = pages.view.lists[0];
-    for (int head = 0; head < kHeads; ++head) {
+    for (int head = 0; head < heads; ++head) {
       std::vector<oracle::Row> rows;
       for (int64_t t = list.first; t < list.last; ++t) {
-        Features f = meaning(t, head / 2);
+        Features f = meaning(t, head / (heads / kKvHeads));
         if (shape_.rope) f.key = oracle::rotate(f.key, t, shape_.rope.inv_freq, false, 1.0);
         rows.push_back({.key = f.key, .value = f.value, .position = t, .from = t});
       }
       for (size_t q = 0; q < kQueries; ++q) {
-        const size_t cell = q * kHeads + static_cast<size_t>(head);
+        const size_t cell = q * static_cast<size_t>(heads) + static_cast<size_t>(head);
         std::vector<double> query(queries_.begin() + static_cast<int64_t>(cell) * kDim,
                                   queries_.begin() + static_cast<int64_t>(cell + 1) * kDim);
         if (shape_.rope)
@@ -136,6 +159,89 @@ TEST_F(Operands, RowsOfAllHeadsAreReadInSlices) {
       });
       EXPECT_EQ(ran.level, "fused");
     }
+}
+
+TEST_F(Operands, SlicesHaveMapsAndBiases) {
+  const MapParts none{}, up{.up = true}, bias{.bias = true}, both{.up = true, .bias = true};
+  struct Stream {
+    const char* codec;
+    int width;
+    bool hadamard;
+  };
+  for (const Stream& s :
+       {Stream{"float32", kKvHeads * kDim + 16, false},
+        Stream{"float32", kKvHeads * kDim + 16, true}, Stream{"bfloat16", kKvHeads * kDim, false},
+        Stream{"int4", kKvHeads * kDim, true}}) {
+    Pages pages = pages_of({stream("x", 1, s.width, s.codec, "{}", s.hadamard)});
+    fill(pages);
+    for (const auto& [key, value] : std::vector<std::pair<MapParts, MapParts>>{
+             {none, none}, {none, both}, {both, none}, {up, bias}, {bias, up}, {both, both}})
+      for (const int group : {1, 4})
+        for (const bool rotated : {false, true}) {
+          SCOPED_TRACE(testing::Message()
+                       << s.codec << (s.hadamard ? " hadamard" : "") << ", key " << key.up
+                       << key.bias << ", value " << value.up << value.bias << ", group " << group
+                       << (rotated ? ", rotated" : ""));
+          shape_.num_heads = group * kKvHeads;
+          shape_.rope = rotated ? rope() : Rope{};
+          const Layout layout{.key = sliced(key, up_key_, rotated),
+                              .values = {sliced(value, up_value_, false)}};
+          const Ran ran = check(pages, layout, [&](int64_t t, int kv) {
+            const std::vector<double> x = pages.stored(0, 0, 0, t);
+            const std::vector<double> mine(x.begin() + kv * kDim, x.begin() + (kv + 1) * kDim);
+            return Features{meant(key, up_key_, kv, mine), meant(value, up_value_, kv, mine)};
+          });
+          EXPECT_EQ(ran.level, key.any() && value.any()   ? "materialised"
+                               : key.any() || value.any() ? "fused+materialised"
+                                                          : "fused");
+          EXPECT_EQ(ran.reason.find("its slices have a map") != std::string::npos,
+                    key.up || value.up);
+          EXPECT_EQ(ran.reason.find("its slices have a bias") != std::string::npos,
+                    (key.bias && !key.up) || (value.bias && !value.up));
+          if (HasFailure()) return;
+        }
+  }
+}
+
+TEST_F(Operands, RowsAreScaledBeforeTheirMapAndBias) {
+  Pages pages = pages_of({stream("k", 1, kKvHeads * kDim, "float32"), stream("v", 2, 64, "int8")},
+                         {.columns = {{"scale", Dtype::f32}}});
+  fill(pages);
+  std::vector<double> scale;
+  for (int64_t t = 0; t < kTokens; ++t) {
+    scale.push_back(0.5 + 0.25 * static_cast<double>(t % 5));
+    pages.set_float(0, "scale", t, static_cast<float>(scale.back()));
+  }
+  const auto scaled = [&](std::vector<double> x, int64_t t) {
+    for (double& c : x) c *= scale[static_cast<size_t>(t)];
+    return x;
+  };
+  const MapParts both{.up = true, .bias = true};
+  Layout slices{.key = sliced(both, up_key_, false), .values = {sliced(both, up_key_, false)}};
+  slices.key.stream = slices.values[0].stream = "k";
+  slices.key.row_scale = slices.values[0].row_scale = "scale";
+  check(pages, slices, [&](int64_t t, int kv) {
+    const std::vector<double> x = scaled(pages.stored(0, 0, 0, t), t);
+    const std::vector<double> y = meant(
+        both, up_key_, kv, std::vector<double>(x.begin() + kv * kDim, x.begin() + (kv + 1) * kDim));
+    return Features{y, y};
+  });
+  Layout latents;
+  latents.key = {.map = Operand::Map::up,
+                 .stream = "v",
+                 .up = map_view(up_value_),
+                 .bias = bias_view(),
+                 .row_scale = "scale"};
+  latents.values = {latents.key};
+  for (const Level level : {Level::absorbed, Level::materialised})
+    check(
+        pages, latents,
+        [&](int64_t t, int kv) {
+          const std::vector<double> y =
+              mapped(up_value_, kv, scaled(pages.stored(1, 0, kv / 2, t), t), true);
+          return Features{y, y};
+        },
+        level);
 }
 
 TEST_F(Operands, LatentsAreAbsorbedOrRebuiltWithTheSameResult) {
@@ -339,6 +445,51 @@ TEST_F(Operands, LevelsThatCannotBeHadAreRefused) {
   EXPECT_EQ(code(layout, Level::automatic), "E_SHAPE");
   layout.key = {.stream = "k"};
   EXPECT_EQ(code(layout, Level::automatic), "E_SHAPE");  // 64 features, heads of 32
+}
+
+TEST_F(Operands, MapsOfSlicesThatDoNotFitAreRefused) {
+  Pages pages = pages_of({stream("x", 1, kKvHeads * kDim, "float32")});
+  fill(pages);
+  const auto code = [&](const std::function<void(Operand&)>& spoil, Level level, bool of_keys) {
+    Layout layout{.key = {.map = Operand::Map::slice, .stream = "x"},
+                  .values = {{.map = Operand::Map::slice, .stream = "x"}}};
+    spoil(of_keys ? layout.key : layout.values[0]);
+    try {
+      check(
+          pages, layout,
+          [&](int64_t t, int kv) {
+            const std::vector<double> x = pages.stored(0, 0, 0, t);
+            const std::vector<double> mine(x.begin() + kv * kDim, x.begin() + (kv + 1) * kDim);
+            return Features{mine, mine};
+          },
+          level);
+    } catch (const Error& error) {
+      return error.code();
+    }
+    return std::string("none");
+  };
+  for (const bool of_keys : {true, false}) {
+    const auto with = [&](const std::function<void(Operand&)>& spoil,
+                          Level level = Level::automatic) { return code(spoil, level, of_keys); };
+    EXPECT_EQ(with([](Operand&) {}, Level::fused), "none");
+    EXPECT_EQ(with([](Operand&) {}, Level::absorbed), "none");
+    for (const Level level : {Level::fused, Level::absorbed}) {
+      EXPECT_EQ(with([&](Operand& o) { o.bias = bias_view(); }, level), "E_UNSUPPORTED");
+      EXPECT_EQ(with([&](Operand& o) { o.up = map_view(up_key_, kDim); }, level), "E_UNSUPPORTED");
+    }
+    EXPECT_EQ(with([&](Operand& o) { o.up = map_view(up_key_); }), "E_SHAPE");
+    EXPECT_EQ(with([&](Operand& o) {
+                o.up = map_view(up_key_, kDim);
+                o.up.dtype = Dtype::i32;
+              }),
+              "E_SHAPE");
+    EXPECT_EQ(
+        with([&](Operand& o) { o.bias = dense_view(bias_.data(), Dtype::f32, {kDim, kKvHeads}); }),
+        "E_SHAPE");
+    EXPECT_EQ(
+        with([&](Operand& o) { o.bias = dense_view(bias_.data(), Dtype::f32, {kDim * kKvHeads}); }),
+        "E_SHAPE");
+  }
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 
 #include "tests/core/cache/rig.h"
@@ -240,6 +241,72 @@ TEST(Narrow, ReadsTheChosenRowsAndDropsNone) {
     for (int i = 0; i < 30; ++i)
       EXPECT_EQ(rig.pass(id, 1), other.pass(twin, 1)) << codec << " " << i;
     EXPECT_EQ(rig.cache->live_rows(0, id)[0], 30);
+  }
+}
+
+// ---- slices with a map ----
+
+constexpr float kBasis[2][4][4] = {
+    {{0, 1, 0, 0}, {-1, 0, 0, 0}, {0, 0, 0.6F, 0.8F}, {0, 0, -0.8F, 0.6F}},
+    {{0, 0, 0, 1}, {0, 0, 1, 0}, {0, 1, 0, 0}, {1, 0, 0, 0}}};
+constexpr float kBias[2][4] = {{1, 0, -2, 0.5F}, {0.25F, -1, 0, 3}};
+
+/// Rows of both heads side by side: keys without their bias and in a basis of their own, values
+/// without their bias.
+struct Sliced final : Project {
+  Layout layout(int) const override {
+    const TensorView bias = dense_view(kBias, Dtype::f32, {2, 4});
+    return {.streams = {{.name = "key", .width = 8}, {.name = "value", .width = 8}},
+            .key = {.map = Operand::Map::slice,
+                    .stream = "key",
+                    .up = dense_view(kBasis, Dtype::f32, {2, 4, 4}),
+                    .bias = bias,
+                    .rotate = true},
+            .values = {{.map = Operand::Map::slice, .stream = "value", .bias = bias}}};
+  }
+  Needs needs(int, int64_t) const override { return Needs::keys | Needs::values; }
+  void rows(const Append& append, NewRows& out) const override {
+    std::copy_n(append.keys.as<float>(), append.keys.numel(), out.stream("key").as<float>());
+    std::copy_n(append.values.as<float>(), append.values.numel(), out.stream("value").as<float>());
+  }
+};
+
+TEST(Slices, WithAMapAreReadAsTheyMaterialise) {
+  Layer layer = plain_layer();
+  layer.rope = {.style = Rope::Style::half_split, .rotary_dim = 4, .inv_freq = {1, 0.3}};
+  RigConfig config{.layers = {layer}, .where = {.page_tokens = 4}};
+  config.composition.project = std::make_shared<Sliced>();
+  Rig rig(std::move(config));
+  const SeqId id = rig.cache->add_sequence();
+  rig.pass(id, 10);
+  const std::vector<float> out = rig.pass(id, 1);
+  float keys[11][2][4], values[11][2][4];
+  rig.cache->materialise(0, id, {0, 11}, dense_view(keys, Dtype::f32, {11, 2, 4}),
+                         dense_view(values, Dtype::f32, {11, 2, 4}));
+  const auto turned = [](const auto& x, int p) {
+    const double a = std::cos(p), b = std::sin(p), c = std::cos(0.3 * p), d = std::sin(0.3 * p);
+    return std::array<double, 4>{x[0] * a - x[2] * b, x[1] * c - x[3] * d, x[0] * b + x[2] * a,
+                                 x[1] * d + x[3] * c};
+  };
+  for (int h = 0; h < 2; ++h) {
+    float query[4];
+    for (int c = 0; c < 4; ++c) query[c] = made_up(0, 2, 10, h * 4 + c);
+    const auto q = turned(query, 10);
+    double sum = 0, want[4] = {};
+    for (int p = 0; p < 11; ++p) {
+      double logit = 0, key[4];
+      for (int c = 0; c < 4; ++c) {
+        key[c] = kBias[h][c];
+        for (int i = 0; i < 4; ++i) key[c] += kBasis[h][c][i] * made_up(0, 0, p, h * 4 + i);
+        EXPECT_NEAR(keys[p][h][c], key[c], 1e-6);
+        EXPECT_NEAR(values[p][h][c], made_up(0, 1, p, h * 4 + c) + kBias[h][c], 1e-6);
+      }
+      const auto k = turned(key, p);
+      for (size_t c = 0; c < 4; ++c) logit += 0.5 * q[c] * k[c];
+      sum += std::exp(logit);
+      for (int c = 0; c < 4; ++c) want[c] += std::exp(logit) * values[p][h][c];
+    }
+    for (int c = 0; c < 4; ++c) EXPECT_NEAR(out[at(h * 4 + c)], want[c] / sum, 1e-5);
   }
 }
 

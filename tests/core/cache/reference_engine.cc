@@ -417,24 +417,28 @@ std::vector<double> apply(const Operand& operand, const PartView& view, const Li
   const StreamLayout& stream = page.streams[at(index)];
   const int unit = head % heads_of_list * stream.units / heads_of_list;
   const Features x = decode_slot(page, stream, list, unit, slot);
-  std::vector<double> out(at(dim));
-  for (int i = 0; i < dim; ++i) {
-    double& y = out[at(i)];
-    if (operand.map == Operand::Map::own) y = x.at(at(i));
-    if (operand.map == Operand::Map::slice) y = x.at(at(head * dim + i));
-    if (operand.map != Operand::Map::up) continue;
-    if (operand.bias) y = operand.bias.as<float>()[head * dim + i];
-    for (int c = 0; c < stream.width; ++c) y += double{float_at(operand.up, head, i, c)} * x[at(c)];
-  }
+  float scale = 1;
   if (!operand.row_scale.empty()) {
     const int column = page.column(operand.row_scale);
     require(column >= 0, "no column ", operand.row_scale);
-    float scale = 0;
     std::memcpy(&scale,
                 list.page(slot / page.page_tokens) + page.columns[at(column)].offset +
                     slot % page.page_tokens * 4,
                 4);
-    for (double& y : out) y *= scale;
+  }
+  const bool own = operand.map == Operand::Map::own, slice = operand.map == Operand::Map::slice;
+  require(own || slice || operand.up, "an up map without weights");
+  const int first = slice ? head * dim : 0, taken = slice ? dim : stream.width;
+  std::vector<double> out(at(dim));
+  for (int i = 0; i < dim; ++i) {
+    double& y = out[at(i)];
+    if (own || !operand.up)
+      y = x.at(at(first + i));
+    else
+      for (int c = 0; c < taken; ++c)
+        y += double{float_at(operand.up, head, i, c)} * x.at(at(first + c));
+    y *= scale;
+    if (!own && operand.bias) y += operand.bias.as<float>()[head * dim + i];
   }
   return operand.rotate ? rotated(std::move(out), shape.rope, position_of(view, list, slot)) : out;
 }
