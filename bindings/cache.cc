@@ -11,6 +11,7 @@
 #include "bindings/parts.h"
 #include "bindings/tensor.h"
 #include "core/error.h"
+#include "core/row_dtype.h"
 #include "kernels/cpu_engine.h"
 
 namespace py = pybind11;
@@ -77,8 +78,8 @@ Enum choice(std::string_view what, const std::string& given,
 
 Dtype run_dtype_of(const std::string& name) {
   const Dtype dtype = dtype_named(name);
-  KVLAB_REQUIRE(dtype == Dtype::f32 || dtype == Dtype::bf16 || dtype == Dtype::f16, "E_UNSUPPORTED",
-                "cache: rows of dtype ", name, "; they are float32, bfloat16 or float16");
+  KVLAB_REQUIRE(is_row_dtype(dtype), "E_UNSUPPORTED", "cache: rows of dtype ", name, "; they are ",
+                kRowDtypes);
   return dtype;
 }
 

@@ -23,7 +23,7 @@ struct Encoded {
   std::vector<Plane> planes{};
   int tile_tokens = 1;         // rows that are encoded together
   bool row_wise = true;        // a row can be moved or rewritten without its neighbours
-  std::vector<Dtype> exact{};  // run dtypes that survive encode and decode bit for bit
+  std::vector<Dtype> exact{};  // dtypes whose rows survive encode and decode bit for bit
 
   bool is_exact_for(Dtype dtype) const;
   int64_t payload_bytes_per_tile() const;

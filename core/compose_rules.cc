@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "core/error.h"
+#include "core/row_dtype.h"
 
 namespace kvlab {
 namespace {
@@ -113,6 +114,12 @@ const StreamSpec* stream_named(const Layout& layout, std::string_view name) {
   return found == layout.streams.end() ? nullptr : &*found;
 }
 
+void check_dtype(const StreamSpec& stream, const Complaint& complain) {
+  if (stream.dtype && !is_row_dtype(*stream.dtype))
+    complain("stream `", stream.name, "` has ", name_of(*stream.dtype), " rows, they must be ",
+             kRowDtypes);
+}
+
 void check_streams(const Site& site, const Complaint& complain) {
   for (const StreamSpec& stream : site.layout.streams) {
     if (stream.name.empty() || stream_named(site.layout, stream.name) != &stream)
@@ -120,6 +127,7 @@ void check_streams(const Site& site, const Complaint& complain) {
     if (stream.units < 1 || stream.width < 1)
       complain("stream `", stream.name, "` has ", stream.units, " units of ", stream.width,
                " features, both must be at least 1");
+    check_dtype(stream, complain);
     if (!stream.attended) continue;
     if (!stream.follows_list)
       complain("stream `", stream.name, "` is attended, so it must follow the list");
@@ -211,6 +219,7 @@ void check_selection(const Chosen& chosen, const Site& site) {
     complain(
         "it flags rows, so its `recent`, which counts the query's own row, must be at least 1");
   if (s.reindexes && !s.flags) complain("it re-indexes, so it must flag the rows it drops");
+  for (const StreamSpec& stream : s.streams) check_dtype(stream, complain);
   if (s.granularity != Scope::head && s.granularity != Scope::layer)
     refuse(chosen.part->name, kModel, "layer ", site.index,
            ": lists of kept rows exist per head or per layer; choose one of these granularities");

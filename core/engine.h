@@ -25,7 +25,7 @@ struct Placement {
   int64_t slot = 0;
 };
 
-/// rows [n, units of all lists of a sequence, width] run dtype -> bytes.  List l of a sequence
+/// rows [n, units of all lists of a sequence, width] as they came -> bytes.  List l of a sequence
 /// takes the units [l, l + 1) * units per list of its row.
 struct EncodeCall {
   const PartView* to = nullptr;
@@ -35,7 +35,7 @@ struct EncodeCall {
   TensorView as_stored{};  // same shape as rows, written when present: what a reader will see
 };
 
-/// The inverse, of single rows: a tile need not come whole.  rows float32 or the run dtype.
+/// The inverse, of single rows: a tile need not come whole.  rows float32 or as they came.
 struct DecodeCall {
   const PartView* from = nullptr;
   int stream = 0;

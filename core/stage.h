@@ -24,7 +24,7 @@ enum class Scope : u8 { head, group, layer, model };
 /// In which bits.  rotate_hadamard: rows are turned by an orthogonal Hadamard matrix before coding;
 /// it is folded into the query, the up maps and the output, unless RoPE lies between.
 struct Encoding {
-  std::string codec{};   // registered name; empty: as they came (run dtype)
+  std::string codec{};   // registered name; empty: as they came
   std::string params{};  // JSON of the codec
   bool rotate_hadamard = false;
 };

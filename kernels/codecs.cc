@@ -8,12 +8,15 @@
 #include "core/error.h"
 #include "kernels/codec_register.h"
 #include "kernels/codecs/float.h"
+#include "kernels/codecs/float24.h"
 #include "kernels/codecs/int.h"
 #include "kernels/float_tables.h"
 
 KVLAB_DECLARE_CODEC_TABLES(float32)
 KVLAB_DECLARE_CODEC_TABLES(float16)
 KVLAB_DECLARE_CODEC_TABLES(bfloat16)
+KVLAB_DECLARE_CODEC_TABLES(float24)
+KVLAB_DECLARE_CODEC_TABLES(bfloat24)
 KVLAB_DECLARE_CODEC_TABLES(int8_token)
 KVLAB_DECLARE_CODEC_TABLES(int4_token)
 KVLAB_DECLARE_CODEC_TABLES(int2_token)
@@ -142,6 +145,11 @@ void register_codecs(Registry& registry) {
                                  {Dtype::f16}, KVLAB_CODEC_TABLES(float16), "kvlab::Fp16"));
   registry.add(float_codec<Bf16>("bfloat16", "2^-8 |x|", {Dtype::bf16},
                                  KVLAB_CODEC_TABLES(bfloat16), "kvlab::Bf16"));
+  registry.add(float_codec<Float24>("float24", "2^-18 |x| for 2^-14 <= |x| <= 65504, 2^-32 below",
+                                    {Dtype::f16}, KVLAB_CODEC_TABLES(float24), "kvlab::Float24"));
+  registry.add(float_codec<Bfloat24>("bfloat24", "2^-15 |x| for |x| >= 2^-126, 2^-141 below",
+                                     {Dtype::bf16}, KVLAB_CODEC_TABLES(bfloat24),
+                                     "kvlab::Bfloat24"));
   registry.add(int_codec<8>(KVLAB_CODEC_TABLES(int8_token), KVLAB_CODEC_TABLES(int8_channel),
                             "kvlab::IntToken<8>", "kvlab::IntChannel<8>"));
   registry.add(int_codec<4>(KVLAB_CODEC_TABLES(int4_token), KVLAB_CODEC_TABLES(int4_channel),

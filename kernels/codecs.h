@@ -1,6 +1,6 @@
 #pragma once
-// The codecs of general number formats: float32, float16, bfloat16; int8, int4, int2.
-// Layouts, bounds and bytes per token: kernels/codecs/float.h and kernels/codecs/int.h.
+// The codecs of general number formats: float32, float16, bfloat16; float24, bfloat24;
+// int8, int4, int2.  Layouts, bounds and bytes per token: kernels/codecs/float.h, float24.h, int.h.
 
 #include "core/registry.h"
 

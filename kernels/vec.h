@@ -13,6 +13,9 @@
 //   fma<W>(a, b, c)           a * b + c, rounded once
 //   min<W>, max<W>            lane by lane; if a lane is NaN the second operand
 //   round_even<W>(x)          to the nearest integer, ties to even; |x| < 2^22
+//   power_below<W>(x)         the largest power of two at most |x|; of subnormals 0, of infinities
+//                             and NaN infinity
+//   two_over<W>(p)            2 / p of a normal power of two
 //   load_f32/f16/bf16<W>(p)   numbers of that format, any alignment (CUDA: of one number)
 //   load_i8<W>(p)             signed bytes
 //   load_bits<W>(p, s, mask)  (byte >> s) & mask

@@ -92,6 +92,15 @@ KVLAB_HD F<W> round_even(F<W> x) {
 }
 
 template <int W>
+KVLAB_HD F<W> power_below(F<W> x) {
+  return (F<W>)((U<W>)x & 0x7f800000u);
+}
+template <int W>
+KVLAB_HD F<W> two_over(F<W> p) {
+  return (F<W>)(0x7f800000u - (U<W>)p);
+}
+
+template <int W>
 KVLAB_HD float add_lanes(F<W> v) {
   if constexpr (W == 1) {
     return v[0];
@@ -136,7 +145,7 @@ KVLAB_HD F<W> load_i8(const void* p) {
   return __builtin_convertvector(v, F<W>);
 }
 
-/// Codes as they are packed: v holds integers below 256.
+/// Codes as they are packed: v holds integers below 256, negative ones as two's complement.
 template <int W>
 KVLAB_HD U<W> to_bits(F<W> v) {
   return (U<W>)__builtin_convertvector(v, I<W>);

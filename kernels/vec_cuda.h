@@ -190,6 +190,18 @@ KVLAB_HD F<W> round_even(const F<W>& x) {
   return (x + magic) - magic;
 }
 template <int W>
+KVLAB_HD F<W> power_below(const F<W>& x) {
+  F<W> r;
+  KVLAB_EACH_LANE r[i] = float_of(float_bits(x[i]) & 0x7f800000u);
+  return r;
+}
+template <int W>
+KVLAB_HD F<W> two_over(const F<W>& p) {
+  F<W> r;
+  KVLAB_EACH_LANE r[i] = float_of(0x7f800000u - float_bits(p[i]));
+  return r;
+}
+template <int W>
 KVLAB_HD float add_lanes(const F<W>& v) {
   if constexpr (W == 1) {
     return v[0];
@@ -295,7 +307,7 @@ KVLAB_HD F<W> load_i8(const void* p) {
   return v;
 }
 
-/// Codes as they are packed: v holds integers below 256.
+/// Codes as they are packed: v holds integers below 256, negative ones as two's complement.
 template <int W>
 KVLAB_HD U<W> to_bits(const F<W>& v) {
   U<W> bits;

@@ -71,8 +71,8 @@ TensorView AppendedRows::stream(std::string_view name) {
   const Stream& stream = plan_->streams[at(s)];
   KVLAB_REQUIRE(stream.owner == owner_, "E_ORDER", who(owner_), ": stream `", name, "` of layer ",
                 append_->layer, " is not written yet");
-  return make(buffer, cache_.where.run_dtype,
-              {append_->rows.size(), stream.spec.units, stream.spec.width}, 0);
+  return make(buffer, stream.dtype, {append_->rows.size(), stream.spec.units, stream.spec.width},
+              0);
 }
 
 TensorView AppendedRows::as_stored(std::string_view name) {
@@ -82,7 +82,7 @@ TensorView AppendedRows::as_stored(std::string_view name) {
   KVLAB_REQUIRE(cache_.group(stream.group).direct, "E_UNSUPPORTED", who(owner_), ": stream `", name,
                 "` of layer ", append_->layer,
                 " is encoded later than at append; ask for encode_at_append");
-  const TensorView out = make(stored_[at(s)], cache_.where.run_dtype,
+  const TensorView out = make(stored_[at(s)], stream.dtype,
                               {append_->rows.size(), stream.spec.units, stream.spec.width}, 0);
   encode(s, out);
   return out;

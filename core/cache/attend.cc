@@ -5,6 +5,7 @@
 #include "core/cache/impl.h"
 #include "core/cache/live_rows.h"
 #include "core/cache/row_columns.h"
+#include "core/row_dtype.h"
 
 namespace kvlab {
 
@@ -22,10 +23,8 @@ void check_shape(const Layer& site, const Attend& given, std::string_view name,
                     view.size(1) == site.num_heads && view.size(2) == dim;
   KVLAB_REQUIRE(fits, "E_SHAPE", "cache: attend on layer ", given.layer, ": ", name, " is not [",
                 given.rows.size(), ", ", site.num_heads, ", ", dim, "]");
-  KVLAB_REQUIRE(!floats_only || view.dtype == Dtype::f32 || view.dtype == Dtype::bf16 ||
-                    view.dtype == Dtype::f16,
-                "E_SHAPE", "cache: attend on layer ", given.layer, ": ", name, " is ",
-                name_of(view.dtype), ", not float32, bfloat16 or float16");
+  KVLAB_REQUIRE(!floats_only || is_row_dtype(view.dtype), "E_SHAPE", "cache: attend on layer ",
+                given.layer, ": ", name, " is ", name_of(view.dtype), ", not ", kRowDtypes);
   KVLAB_REQUIRE(view.stride(2) == 1 || dim <= 1, "E_SHAPE", "cache: attend on layer ", given.layer,
                 ": the features of ", name, " are not contiguous");
 }

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "core/row_dtype.h"
 
 namespace kvlab::cache {
 namespace {
@@ -24,6 +25,7 @@ class Planner {
       : shape_(shape), composition_(composition), registry_(registry), options_(options) {}
 
   Layers run() {
+    out_.run_dtype = options_.run_dtype;
     out_.plans.resize(shape_.layers.size());
     for (int layer = 0; layer < num_layers(); ++layer) plan_layout(layer);
     for (int layer = 0; layer < num_layers(); ++layer) plan_reader(layer);
@@ -157,7 +159,11 @@ class Planner {
                   spec.units, " units of width ", spec.width, " holds nothing");
     KVLAB_REQUIRE(spec.follows_list || !spec.attended, "E_COMPOSE", "stream `", spec.name,
                   "` keeps every token and so cannot be attended");
-    Stream stream{.owner = owner, .spec = spec, .page_name = page_name(owner, spec.name)};
+    const Dtype dtype = spec.dtype.value_or(options_.run_dtype);
+    KVLAB_REQUIRE(!spec.dtype || is_row_dtype(dtype), "E_COMPOSE", "stream `", spec.name, "` has ",
+                  name_of(dtype), " rows; they must be ", kRowDtypes);
+    Stream stream{
+        .owner = owner, .spec = spec, .dtype = dtype, .page_name = page_name(owner, spec.name)};
     KVLAB_REQUIRE(
         std::ranges::find(plan.streams, stream.page_name, &Stream::page_name) == plan.streams.end(),
         "E_COMPOSE", "two streams of a layer are called `", stream.page_name, "`");
@@ -224,7 +230,7 @@ class Planner {
     return layout;
   }
   StreamLayout as_it_came(const Stream& stream) const {
-    return coded(stream, std::string(name_of(options_.run_dtype)), "", false);
+    return coded(stream, std::string(name_of(stream.dtype)), "", false);
   }
 
   Forms forms_of(int layer, const Stream& stream) const {
@@ -297,16 +303,16 @@ class Planner {
 
   /// When rows move, and in how many forms they exist.
   void time_moves(Group& group, const LayerPlan& plan, const std::vector<Forms>& forms) const {
-    const Dtype run = options_.run_dtype;
     bool is_encoded = false, fresh_exact = true, aged_exact = true;
     for (size_t i = 0; i < forms.size(); ++i) {
       const Encoded &fresh = forms[i].fresh.format, &aged = forms[i].aged.format;
       group.tile = std::max(group.tile, aged.tile_tokens);
       group.row_wise &= aged.row_wise && aged.tile_tokens == 1;
-      if (!plan.streams[at(group.streams[i])].spec.attended) continue;
-      is_encoded |= forms[i].aged.codec->name != name_of(run);
-      fresh_exact &= fresh.is_exact_for(run);
-      aged_exact &= aged.is_exact_for(run);
+      const Stream& stream = plan.streams[at(group.streams[i])];
+      if (!stream.spec.attended) continue;
+      is_encoded |= forms[i].aged.codec->name != name_of(stream.dtype);
+      fresh_exact &= fresh.is_exact_for(stream.dtype);
+      aged_exact &= aged.is_exact_for(stream.dtype);
     }
     const auto& encode = composition_.encode;
     group.lossy = !fresh_exact || !aged_exact;

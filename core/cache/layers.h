@@ -22,10 +22,11 @@ inline constexpr int kLayout = -1;
 struct Stream {
   int owner = kLayout;
   StreamSpec spec{};
-  std::string page_name{};  // "key", "select0/gate"
-  int group = -1;           // of the store
-  int index = 0;            // in the group's pages but `chunk`
-  int chunk_index = -1;     // in `chunk` pages
+  Dtype dtype = Dtype::f32;  // of rows as they come
+  std::string page_name{};   // "key", "select0/gate"
+  int group = -1;            // of the store
+  int index = 0;             // in the group's pages but `chunk`
+  int chunk_index = -1;      // in `chunk` pages
 };
 
 /// A column as its stage named it; columns lie in the layer's main group.
@@ -79,6 +80,7 @@ struct StateOf {
 
 /// Everything above, for all layers.
 struct Layers {
+  Dtype run_dtype = Dtype::f32;  // of streams that declare none
   std::vector<LayerPlan> plans{};
   std::vector<Group> groups{};
   std::vector<GroupPages> pages{};  // per group

@@ -1,5 +1,6 @@
 #include "core/cache/parcel.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace kvlab::cache {
@@ -30,15 +31,18 @@ void each_run(const PageLayout& page, const ListView& list, const Piece& piece,
   }
 }
 
-Json describe(const PageLayout& page) {
+Json describe(const PageLayout& page, const LayerPlan& plan, Dtype run_dtype) {
   Json streams = Json::array(), columns = Json::array();
-  for (const StreamLayout& stream : page.streams)
+  for (const StreamLayout& stream : page.streams) {
     streams.push_back({{"name", stream.name},
                        {"units", stream.units},
                        {"width", stream.width},
                        {"codec", stream.codec->name},
                        {"params", stream.params},
                        {"rotate_hadamard", stream.rotate_hadamard}});
+    const Dtype dtype = std::ranges::find(plan.streams, stream.name, &Stream::page_name)->dtype;
+    if (dtype != run_dtype) streams.back()["dtype"] = name_of(dtype);
+  }
   for (const ColumnLayout& column : page.columns)
     columns.push_back({{"name", column.name}, {"dtype", name_of(column.dtype)}});
   return {{"streams", std::move(streams)}, {"columns", std::move(columns)}};
@@ -88,14 +92,15 @@ Json layout_of(const Layers& layers) {
   Json groups = Json::array();
   for (size_t g = 0; g < layers.groups.size(); ++g) {
     const Group& group = layers.groups[g];
-    Json one{
-        {"layer", group.layer},
-        {"selected", static_cast<int>(g) == layers.plans[static_cast<size_t>(group.layer)].main},
-        {"lists", group.lists},
-        {"first", group.first},
-        {"tile", group.tile}};
+    const LayerPlan& plan = layers.plans[static_cast<size_t>(group.layer)];
+    Json one{{"layer", group.layer},
+             {"selected", static_cast<int>(g) == plan.main},
+             {"lists", group.lists},
+             {"first", group.first},
+             {"tile", group.tile}};
     for (const Part part : kTravelling)
-      one[std::string(kPartNames[index_of(part)])] = describe(layers.pages[g].part[index_of(part)]);
+      one[std::string(kPartNames[index_of(part)])] =
+          describe(layers.pages[g].part[index_of(part)], plan, layers.run_dtype);
     groups.push_back(std::move(one));
   }
   return groups;

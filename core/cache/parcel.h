@@ -6,8 +6,8 @@
 //   version    1
 //   identity   Cache::identity()
 //   layout     per group of lists: layer, whether selectors act on it, lists, `first`, tile, and
-//   per
-//              part the streams (units, width, codec, parameters) and columns of its pages
+//              per part the streams (units, width, codec, parameters, rotation; dtype of rows as
+//              they come where it is not the run's) and columns of its pages
 //   positions  [first, last)
 //   lists      per list, group after group: rows in `first`, in `past`, in `recent`; slot of the
 //              first row in `recent` (0 where positions are explicit); how many rows of `recent`

@@ -52,8 +52,9 @@ struct FloatParams {
   int32_t width = 0;
 };
 
-template <class Format>
-struct FloatRow {
+/// What rows have in common whose numbers are coded one by one, by
+///   Row::put<W>(from, tile, row, feature)   W = 8, 1: false when a finite number did not fit
+struct NumberRow {
   using Params = FloatParams;
   using State = NoState;
   static constexpr Major kMajor = Major::token;
@@ -61,6 +62,35 @@ struct FloatRow {
 
   KVLAB_HD static int tile_rows(const Params&) { return 1; }
   KVLAB_HD static int parts(const Params& p) { return (p.width + kPart - 1) / kPart; }
+
+  template <class Row>
+  KVLAB_HD static bool put_part(const Params& p, const Rows& x, const MutableTile& t, int row,
+                                int part) {
+    const float* from = x.data + row * x.stride;
+    const int end = p.width < (part + 1) * kPart ? p.width : (part + 1) * kPart;
+    bool fits = true;
+    for (int c = part * kPart; c < end;) {
+      if (end - c >= 8) {
+        fits &= Row::template put<8>(from + c, t, row, c);
+        c += 8;
+      } else {
+        fits &= Row::template put<1>(from + c, t, row, c);
+        c += 1;
+      }
+    }
+    return fits;
+  }
+
+  /// False when finite numbers were stored as an infinity.
+  template <int W>
+  KVLAB_HD static bool stay_finite(F<W> x, F<W> stored) {
+    const F<W> zero = splat<W>(0.0f);
+    return is_finite(add_lanes<W>(stored * zero)) || !is_finite(add_lanes<W>(x * zero));
+  }
+};
+
+template <class Format>
+struct FloatRow : NumberRow {
   KVLAB_HD static Planes planes(const Params& p) {
     return {{{Format::kBytes * p.width, 0, false}}, 1};
   }
@@ -72,31 +102,16 @@ struct FloatRow {
 
   KVLAB_HD static bool encode(const Params& p, const Rows& x, const MutableTile& t, int row,
                               int part) {
-    const float* from = x.data + row * x.stride;
-    u8* to = t.plane[0] + row * t.stride[0];
-    const int end = p.width < (part + 1) * kPart ? p.width : (part + 1) * kPart;
-    bool fits = true;
-    for (int c = part * kPart; c < end;) {
-      if (end - c >= 8) {
-        fits &= put<8>(from + c, to + Format::kBytes * c);
-        c += 8;
-      } else {
-        fits &= put<1>(from + c, to + Format::kBytes * c);
-        c += 1;
-      }
-    }
-    return fits;
+    return put_part<FloatRow>(p, x, t, row, part);
   }
 
- private:
-  /// False when finite numbers were stored as an infinity.
   template <int W>
-  KVLAB_HD static bool put(const float* from, u8* to) {
+  KVLAB_HD static bool put(const float* from, const MutableTile& t, int row, int feature) {
+    u8* to = t.plane[0] + row * t.stride[0] + Format::kBytes * feature;
     const F<W> x = load_f32<W>(from);
     Format::template store<W>(to, x);
     if constexpr (Format::kBytes == 4) return true;
-    const F<W> stored = Format::template load<W>(to), zero = splat<W>(0.0f);
-    return is_finite(add_lanes<W>(stored * zero)) || !is_finite(add_lanes<W>(x * zero));
+    return stay_finite<W>(x, Format::template load<W>(to));
   }
 };
 

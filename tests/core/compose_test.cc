@@ -357,11 +357,13 @@ TEST(ComposeRules, ASelectionAgreesWithItself) {
   m.select("b", {.recent = -1});
   m.select("c", {.drops = false, .flags = true});
   m.select("d", {.reindexes = true});
+  m.select("e", {.streams = {{.name = "gate", .width = 1, .dtype = Dtype::f64}}});
   EXPECT_EQ(m.refusal("a"),
             "E_SHAPE: a: layer 0: sinks is -1 and recent 1, both must be at least 0");
   EXPECT_THAT(m.refusal("b"), StartsWith("E_SHAPE: b: "));
   EXPECT_THAT(m.refusal("c"), EndsWith("it flags rows but drops none"));
   EXPECT_THAT(m.refusal("d"), EndsWith("it re-indexes, so it must flag the rows it drops"));
+  EXPECT_THAT(m.refusal("e"), HasSubstr("stream `gate` has float64 rows, they must be float32"));
 }
 
 // --- re-indexing
@@ -583,6 +585,11 @@ TEST(ComposeRules, ALayoutAgreesWithItselfAndItsLayer) {
             "E_SHAPE: p: layer 1: streams need distinct names, `row` is none");
   EXPECT_THAT(refusal([](Layout& l) { l.streams[0].width = 0; }),
               EndsWith("1 units of 0 features, both must be at least 1"));
+  EXPECT_EQ(refusal([](Layout& l) { l.streams[0].dtype = Dtype::i8; }),
+            "E_SHAPE: p: layer 1: stream `row` has int8 rows, they must be float32, bfloat16 or "
+            "float16");
+  for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16})
+    EXPECT_EQ(refusal([&](Layout& l) { l.streams[0].dtype = dtype; }), "no error");
   EXPECT_THAT(refusal([](Layout& l) { l.streams[0].units = 3; }),
               EndsWith("has 3 units for 4 kv heads, which must be a multiple"));
   EXPECT_THAT(refusal([](Layout& l) { l.streams[0].follows_list = false; }),

@@ -18,6 +18,8 @@ const std::vector<CodecChoice> kCodecs{
     {"float32", "{}"},
     {"float16", "{}"},
     {"bfloat16", "{}"},
+    {"float24", "{}"},
+    {"bfloat24", "{}"},
     {"int8", R"({"group": 0})"},
     {"int8", R"({"group": 32})"},
     {"int4", R"({"group": 32})"},

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <stdexcept>
 
 namespace kvlab::oracle {
@@ -17,6 +18,25 @@ int bits_of(const Format& format) {
 }
 int groups_of(const Format& format) {
   return format.group == 0 ? 1 : (format.width + format.group - 1) / format.group;
+}
+
+/// 16-bit numbers with a byte each: bits of their mantissa and their smallest normal exponent.
+struct Corrected {
+  int mantissa = 0, least = 0;
+};
+std::optional<Corrected> corrected(const Format& format) {
+  if (format.codec == "float24") return Corrected{10, -14};
+  if (format.codec == "bfloat24") return Corrected{7, -126};
+  return std::nullopt;
+}
+
+/// hi + lo ulp(hi) / 256, or hi alone where it is not finite.
+double corrected_value(const Corrected& by, double hi, uint8_t byte) {
+  if (!std::isfinite(hi)) return hi;
+  const int exponent = hi == 0 ? by.least : std::max(std::ilogb(hi), by.least);
+  const double ulp = std::ldexp(1.0, exponent - by.mantissa);
+  const int lo = byte < 128 ? byte : byte - 256;
+  return lo == 0 ? hi : hi + lo * ulp / 256;
 }
 
 /// Blocks of 32 features, the last shorter; n features take R = n B / 8 bytes; byte j holds feature
@@ -56,6 +76,9 @@ StoredRows sizes_of(const Format& format) {
     add(4 * format.width, 0);
   } else if (format.codec == "float16" || format.codec == "bfloat16") {
     add(2 * format.width, 0);
+  } else if (corrected(format)) {
+    add(2 * format.width, 0);
+    add(format.width, 0);
   } else {
     add(format.width * bits_of(format) / 8, 0);
     for (int i = 0; i < 2; ++i)
@@ -78,6 +101,10 @@ std::vector<double> decode(const Format& format, const StoredRows& stored, int64
       to = half(u16(first + 2 * c));
     } else if (format.codec == "bfloat16") {
       to = bfloat(u16(first + 2 * c));
+    } else if (const auto by = corrected(format)) {
+      const uint16_t hi = u16(first + 2 * c);
+      to = corrected_value(*by, format.codec == "float24" ? half(hi) : bfloat(hi),
+                           plane_at(format, stored, 1, row)[c]);
     } else {
       const int g = format.channel ? c : format.group == 0 ? 0 : c / format.group;
       const double scale = half(u16(plane_at(format, stored, 1, row) + 2 * g));
@@ -101,6 +128,8 @@ std::vector<std::vector<double>> error_bounds(const Format& format,
         bound = std::max(std::ldexp(x, -11), std::ldexp(1.0, -25));
       else if (format.codec == "bfloat16")
         bound = std::max(std::ldexp(x, -8), std::ldexp(1.0, -133));
+      else if (const auto by = corrected(format))
+        bound = std::ldexp(std::max(x, std::ldexp(1.0, by->least)), -8 - by->mantissa);
       if (bits == 0) continue;
       double lo = std::numeric_limits<double>::infinity(), hi = -lo;
       const auto see = [&](double v) { lo = std::min(lo, v), hi = std::max(hi, v); };

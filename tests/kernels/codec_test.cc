@@ -25,6 +25,8 @@ const std::vector<Choice> kChoices{
     {"float32", "{}", {1, 7, 64}},
     {"float16", "{}", {1, 7, 64, 129}},
     {"bfloat16", "{}", {1, 7, 64, 129}},
+    {"float24", "{}", {1, 7, 64, 129}},
+    {"bfloat24", "{}", {1, 7, 64, 129}},
     {"int8", R"({"group": 0})", {1, 5, 40, 128}},
     {"int8", R"({"group": 32})", {16, 33, 128}},
     {"int8", R"({"group": 128})", {96, 512}},
@@ -147,16 +149,19 @@ TEST_P(Codecs, NumbersBeyondTheFormatAreRefusedAndReadAsNan) {
     EXPECT_EQ(stored[0], 1.0) << codec;  // its group is fine
     EXPECT_TRUE(std::isnan(stored[40])) << codec;
   }
-  Pages half({stream("x", 1, 8, "float16")}, 1);
-  half.resize(0, 0, 1);
-  EXPECT_EQ(code_of([&] { half.write(*engine_, 0, 0, 0, {std::vector<float>(8, 1e6f)}); }),
-            "E_NONFINITE");
+  for (const char* codec : {"float16", "float24"}) {
+    Pages half({stream("x", 1, 8, codec)}, 1);
+    half.resize(0, 0, 1);
+    EXPECT_EQ(code_of([&] { half.write(*engine_, 0, 0, 0, {std::vector<float>(8, 1e6f)}); }),
+              "E_NONFINITE");
+  }
 }
 
 TEST_P(Codecs, NanAndInfinityPassThroughAndSpoilOnlyTheirGroup) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   for (const float bad : {nan, std::numeric_limits<float>::infinity()})
-    for (const char* codec : {"float32", "bfloat16", "float16", "int8", "int4"}) {
+    for (const char* codec :
+         {"float32", "bfloat16", "float16", "float24", "bfloat24", "int8", "int4"}) {
       Pages pages({stream("x", 1, 64, codec)}, 1);
       pages.resize(0, 0, 1);
       std::vector<float> row(64, 0.5f);
@@ -166,6 +171,93 @@ TEST_P(Codecs, NanAndInfinityPassThroughAndSpoilOnlyTheirGroup) {
       EXPECT_FALSE(std::isfinite(stored[3])) << codec;
       EXPECT_EQ(stored[63], 0.5) << codec;
     }
+}
+
+/// All 65536 numbers of a 16-bit format, as the codec reads them back.
+Rows all_numbers(double (*value)(uint16_t)) {
+  Rows rows(256);
+  for (int bits = 0; bits < 65536; ++bits)
+    rows[static_cast<size_t>(bits / 256)].push_back(
+        static_cast<float>(value(static_cast<uint16_t>(bits))));
+  return rows;
+}
+std::vector<float> read_back(Engine& engine, const char* codec, const Rows& rows) {
+  Pages pages({stream("x", 1, 256, codec)}, 1);
+  pages.resize(0, 0, 256);
+  pages.write(engine, 0, 0, 0, rows);
+  return decoded(engine, pages, 0, 256);
+}
+bool is_same(float a, float b) {
+  return std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b) ||
+         (std::isnan(a) && std::isnan(b));
+}
+
+TEST_P(Codecs, EveryNumberOfAnExactDtypeSurvivesBitForBit) {
+  const struct {
+    const char* codec;
+    Dtype dtype;
+    double (*value)(uint16_t);
+  } kExact[] = {{"float16", Dtype::f16, oracle::half},
+                {"float24", Dtype::f16, oracle::half},
+                {"bfloat16", Dtype::bf16, oracle::bfloat},
+                {"bfloat24", Dtype::bf16, oracle::bfloat}};
+  for (const auto& [codec, dtype, value] : kExact) {
+    EXPECT_TRUE(stream("x", 1, 256, codec).format.is_exact_for(dtype)) << codec;
+    const Rows rows = all_numbers(value);
+    const std::vector<float> read = read_back(*engine_, codec, rows);
+    for (size_t i = 0; i < 65536; ++i)
+      ASSERT_TRUE(is_same(read[i], rows[i / 256][i % 256])) << codec << " " << i;
+  }
+}
+
+TEST_P(Codecs, HalfNumbersInBfloat24SurviveButForTiesRoundedDown) {
+  EXPECT_FALSE(stream("x", 1, 256, "bfloat24").format.is_exact_for(Dtype::f16));
+  const Rows rows = all_numbers(oracle::half);
+  const std::vector<float> read = read_back(*engine_, "bfloat24", rows);
+  for (size_t i = 0; i < 65536; ++i) {
+    const float x = rows[i / 256][i % 256];
+    // Where the upper 16 bits are `below`, an even one in x's binade, x is 128 steps above them.
+    const double step = x == 0 ? 0 : std::ldexp(1.0, std::ilogb(x) - 7 - 8);
+    const double below = x - 128 * step;
+    const bool is_tie = std::isfinite(x) && x != 0 && std::fmod(below, 512 * step) == 0 &&
+                        std::ilogb(below) == std::ilogb(x);
+    ASSERT_TRUE(is_same(read[i], is_tie ? static_cast<float>(x - step) : x)) << i;
+  }
+  EXPECT_EQ(read[0x3c04], 1 + 127 * 0x1p-15f);  // 1 + 2^-8
+}
+
+TEST_P(Codecs, CorrectedNumbersStayInsideTheBoundInEveryBinade) {
+  std::mt19937_64 random(12);
+  std::uniform_real_distribution<float> mantissa(1.0f, 2.0f);
+  const struct {
+    const char* codec;
+    int least, most;
+  } kCodecs[] = {{"float24", -30, 14}, {"bfloat24", -149, 126}};
+  for (const auto& [codec, least, most] : kCodecs) {
+    Rows rows;
+    for (int exponent = least; exponent <= most; ++exponent) {
+      rows.emplace_back();
+      // Both sides of a power of two, a tie of each kind, and what lies between.
+      for (const float x : {1.0f, 0x1.fffffep0f, 1 + 0x1p-8f, 1 + 0x3p-8f, 1 + 0x1p-11f,
+                            1 + 0x3p-11f, 1 + 0x1.fep-9f, 1 + 0x1.fep-12f})
+        for (const float sign : {1.0f, -1.0f})
+          rows.back().push_back(std::ldexp(sign * x, exponent));
+      while (rows.back().size() < 64) rows.back().push_back(std::ldexp(mantissa(random), exponent));
+    }
+    const auto n = std::ssize(rows);
+    Pages pages({stream("x", 1, 64, codec)}, 1);
+    pages.resize(0, 0, n);
+    pages.write(*engine_, 0, 0, 0, rows);
+    const auto bounds = oracle::error_bounds(format_of(pages.layout.streams[0]), in_double(rows));
+    const std::vector<float> read = decoded(*engine_, pages, 0, n);
+    for (size_t r = 0; r < rows.size(); ++r) {
+      const std::vector<double> stored = pages.stored(0, 0, 0, static_cast<int64_t>(r));
+      for (size_t c = 0; c < 64; ++c) {
+        ASSERT_LE(std::abs(stored[c] - rows[r][c]), bounds[r][c]) << codec << " " << rows[r][c];
+        ASSERT_EQ(read[r * 64 + c], static_cast<float>(stored[c])) << codec << " " << rows[r][c];
+      }
+    }
+  }
 }
 
 TEST_P(Codecs, HadamardRotationIsUndoneByDecode) {
@@ -292,6 +384,8 @@ TEST(CodecBytes, AreTheFormulas) {
   };
   using Pair = std::pair<int64_t, int64_t>;
   EXPECT_EQ(bytes(128, "bfloat16", "{}"), Pair(256, 0));
+  EXPECT_EQ(bytes(128, "float24", "{}"), Pair(384, 0));
+  EXPECT_EQ(bytes(7, "bfloat24", "{}"), Pair(21, 0));
   EXPECT_EQ(bytes(128, "int8", R"({"group": 0})"), Pair(128, 4));
   EXPECT_EQ(bytes(128, "int4", R"({"group": 32})"), Pair(64, 16));
   EXPECT_EQ(bytes(100, "int8", R"({"group": 32})"), Pair(100, 16));

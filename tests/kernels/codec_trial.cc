@@ -66,7 +66,7 @@ std::vector<CodecCase> all_cases() {
           cases.push_back({codec, params, width, dtype, rotate, false});
     cases.push_back({codec, params, width, Dtype::f32, false, true});
   };
-  for (const char* codec : {"float32", "float16", "bfloat16"})
+  for (const char* codec : {"float32", "float16", "bfloat16", "float24", "bfloat24"})
     for (const int width : {1, 7, 48, 64, 131}) add(codec, "{}", width);
   for (const char* codec : {"int8", "int4", "int2"}) {
     for (const int group : {0, 32, 64})

@@ -74,6 +74,7 @@ TEST(CodecBytesMoved, AreTheTensorsAndThePages) {
         rows);
   };
   EXPECT_EQ(bytes("int4", "{\"group\": 32}", 10), 10 * 2 * (256 + 64 + 16));
+  EXPECT_EQ(bytes("bfloat24", "{}", 10), 10 * 2 * (256 + 384));
   EXPECT_EQ(bytes("int8", "{\"axis\": \"channel\", \"group\": 32}", 64),
             64 * 2 * (256 + 128) + 2 * 2 * 512);
 }
