@@ -48,7 +48,8 @@ Layer layer_of(const py::handle& given, int block) {
           .window_left = get<int64_t>(given, "window_left"),
           .rope = rope_of(given.attr("rope")),
           .learned_sink = get<bool>(given, "learned_sink"),
-          .alibi_slopes = get<std::vector<float>>(given, "alibi_slopes")};
+          .alibi_slopes = get<std::vector<float>>(given, "alibi_slopes"),
+          .distance_bias = get<int>(given, "distance_bias")};
 }
 
 ModelShape shape_of(const py::handle& given) {
@@ -234,9 +235,11 @@ class PyCache {
 
   /// (out, lse_ln or None)
   py::tuple attend(int layer, const py::object& queries, bool rotated,
-                   std::optional<int64_t> newest, const std::vector<float>& sinks, bool lse) {
+                   std::optional<int64_t> newest, const std::vector<float>& sinks,
+                   const py::object& distance_bias, bool lse) {
     require_open("attend");
-    const std::string who = "cache: attend on layer " + std::to_string(layer) + ": queries";
+    const std::string site_name = "cache: attend on layer " + std::to_string(layer);
+    const std::string who = site_name + ": queries";
     const PassRows rows = newest ? newest_rows(*newest) : rows_;
     const TensorView given = view_of(queries, who);
     const TensorView packed = as_rows(given, 3, rows, who);
@@ -254,6 +257,8 @@ class PyCache {
                 .rotated = rotated,
                 .out = as_rows(view_of(out, who), 3, rows, who),
                 .sinks = sinks};
+    if (!distance_bias.is_none())
+      call.distance_bias = view_of(distance_bias, site_name + ": distance_bias");
     if (lse) call.lse_ln = as_rows(view_of(lse_ln, who), 2, rows, who);
     alone("attend", [&](Cache& cache) { cache.attend(call); });
     return py::make_tuple(out, lse_ln);
@@ -369,7 +374,7 @@ void add_cache(py::module_& module) {
       .def("needs", &PyCache::needs, arg("layer"), arg("rows"))
       .def("append", &PyCache::append, arg("layer"), arg("fields"))
       .def("attend", &PyCache::attend, arg("layer"), arg("queries"), arg("rotated"), arg("newest"),
-           arg("sinks"), arg("lse"))
+           arg("sinks"), arg("distance_bias"), arg("lse"))
       .def("end_chunk", &PyCache::end_chunk, arg("end"))
       .def("cancel_chunk",
            [](PyCache& self) { self.alone("cancel_chunk", [](Cache& c) { c.cancel_chunk(); }); })

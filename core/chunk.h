@@ -78,11 +78,14 @@ struct Append {
 struct Attend {
   int layer = 0;
   RowMap rows{};
-  TensorView queries{};              // [R, H, d] after bias and norm, any float dtype
-  bool rotated = false;              // queries are already rotated at their positions
-  TensorView out{};                  // [R, H, dv] written
-  TensorView lse_ln{};               // [R, H] float32, written when present: natural log
-  std::span<const float> sinks{};    // [H] extra logits without a value (layers with learned_sink)
+  TensorView queries{};            // [R, H, d] after bias and norm, any float dtype
+  bool rotated = false;            // queries are already rotated at their positions
+  TensorView out{};                // [R, H, dv] written
+  TensorView lse_ln{};             // [R, H] float32, written when present: natural log
+  std::span<const float> sinks{};  // [H] extra logits without a value (layers with learned_sink)
+  /// [H, n] float32, n = Layer::distance_bias: logits += bias[h, min(query position - key position,
+  /// n - 1)], before the soft-cap.
+  TensorView distance_bias{};
   std::optional<Device::Kind> on{};  // which engine; default the cache's
 };
 

@@ -61,10 +61,11 @@ struct MoveCall {
 struct Segment {
   PartView rows{};
   const Layout* layout = nullptr;
-  const Layout* stored = nullptr;              // of the layer whose rows these are; null: layout
-  const Project* project = nullptr;            // of layouts that rebuild
-  std::span<const int32_t> query_positions{};  // per query row, for rotation; empty: their own
-  std::optional<Ragged> narrowed{};            // read only these slots (int64), ascending, per list
+  const Layout* stored = nullptr;    // of the layer whose rows these are; null: layout
+  const Project* project = nullptr;  // of layouts that rebuild
+  /// Where each query row stands for rotation and distance_bias; empty: at its own position.
+  std::span<const int32_t> query_positions{};
+  std::optional<Ragged> narrowed{};  // read only these slots (int64), ascending, per list
 };
 
 /// Who computes what in a step.  Made by an engine, opaque to core, valid for every layer whose
@@ -102,6 +103,7 @@ struct AttendCall {
   TensorView queries{};  // [R, H, d]
   bool rotated = false;
   std::span<const float> sinks{};
+  TensorView distance_bias{};  // [H, n] float32, exactly where shape->distance_bias = n > 0
   std::span<const Segment> segments{};
   const Plan* plan = nullptr;
   SplitPolicy split{};

@@ -44,6 +44,11 @@ void check_logits(const Layer& layer, const Complaint& complain) {
     complain("there are ", slopes, " alibi_slopes for ", layer.num_heads, " heads");
   for (const float slope : layer.alibi_slopes)
     if (!std::isfinite(slope)) complain("an alibi slope is ", slope);
+  if (layer.distance_bias < 0)
+    complain("distance_bias is ", layer.distance_bias, ", must be at least 1, or 0 for none");
+  if (layer.distance_bias > 0 && layer.kind == Layer::Kind::cross)
+    complain("distance_bias is ", layer.distance_bias,
+             ", but on a cross layer queries have no distance to rows; must be 0");
 }
 
 void check_rope(const Layer& layer, const Complaint& complain) {

@@ -41,6 +41,7 @@ struct Layer {
   bool key_bias = false, value_bias = false, learned_sink = false;
   Norm qk_norm = Norm::none;
   std::vector<float> alibi_slopes{};  // [H]: logits += slope * (key position - query position)
+  int distance_bias = 0;              // entries per head of the bias a layer is given (T5), 0: none
   bool operator==(const Layer&) const = default;
 };
 

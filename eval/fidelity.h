@@ -54,7 +54,8 @@ struct LayerFidelity {
   /// sums of squared differences and of squares, the largest difference of a key feature.
   double key_error = 0, key_norm = 0, value_error = 0, value_norm = 0, key_max_abs = 0;
   /// For the first query after the prefill, as the dense run asks it: the largest error of a logit
-  /// at those positions; the probability, per query head, of positions that are gone.
+  /// at those positions; the probability, per query head, of positions that are gone (none on
+  /// layers with a bias by distance, which a shape does not hold).
   double score_max_abs = 0;
   std::vector<double> mass_lost{};
   std::vector<int64_t> retained{};  // rows after the prefill, per kv head

@@ -140,7 +140,7 @@ void compare_scores(int layer, std::span<const float> query, const Held& dense, 
 
   const Stored all = stored(layer, dense, {0, prompt + 1});
   rotate(site, 0, all.keys.view);
-  for (size_t h = 0; h < heads; ++h) {
+  for (size_t h = 0; h < (site.distance_bias > 0 ? 0 : heads); ++h) {
     std::vector<double> logits;
     for (int32_t j = 0; j <= prompt; ++j) {
       double logit = site.scale * dot(head(q, 0, h, heads),

@@ -7,7 +7,8 @@ namespace kvlab {
 
 /// Scores of one block of rows -> weights exp(logit - max), and the running state of each query:
 ///   x[r, t] = scale * (score[r, t] * key_scale[t] + bias[r]) + slope[r] * (position[t] -
-///             query_position[r])
+///             query_position[r]) + distance_bias[r][min(seen_from[r] - position[t], distances -
+///             1)]
 ///   logit   = softcap * tanh(x / softcap), or x without a cap, where
 ///             from[t] <= query_position[r] <= until[t] and
 ///             position[t] >= query_position[r] - window_left, else -infinity.
@@ -17,10 +18,13 @@ struct SoftmaxBlock {
   float* scores = nullptr;  // [rows, stride]; out: weights, 0 from `tokens` to a multiple of 16
   int64_t stride = 0;
   int32_t rows = 0, tokens = 0;
-  float scale = 1, softcap = 0;             // softcap 0: none
-  const float* bias = nullptr;              // [rows]; null: none
-  const float* slope = nullptr;             // [rows]; null: none
-  const float* key_scale = nullptr;         // [tokens]; null: none
+  float scale = 1, softcap = 0;                 // softcap 0: none
+  const float* bias = nullptr;                  // [rows]; null: none
+  const float* slope = nullptr;                 // [rows]; null: none
+  const float* key_scale = nullptr;             // [tokens]; null: none
+  const float* const* distance_bias = nullptr;  // [rows] of [distances]; null: none
+  const int32_t* seen_from = nullptr;           // [rows]
+  int32_t distances = 0;
   const int32_t* query_position = nullptr;  // [rows]
   // [tokens], readable to the next multiple of 16.  from null: every row is visible.
   const int32_t *position = nullptr, *from = nullptr, *until = nullptr;

@@ -35,7 +35,7 @@ struct Logits {
 
   explicit Logits(const SoftmaxBlock& block)
       : a(block),
-        plain(!a.bias && !a.slope && !a.key_scale && !a.from && a.softcap <= 0),
+        plain(!a.bias && !a.slope && !a.key_scale && !a.distance_bias && !a.from && a.softcap <= 0),
         scale(a.softcap > 0 ? a.scale : a.scale * kLog2E) {}
 
   /// Lanes [t, t + W) of row r in base 2; -infinity from `tokens` on.
@@ -59,6 +59,10 @@ struct Logits {
       const I<W> distance = load_int(a.position + t) - splat_int(a.query_position[r]);
       x = fma<W>(splat<W>(slope), __builtin_convertvector(distance, F<W>), x);
     }
+    if (a.distance_bias) {
+      const F<W> bias = bias_of(r, t);
+      x = x + (a.softcap > 0 ? bias : bias * splat<W>(kLog2E));
+    }
     if (a.softcap > 0) x = tanh<W>(x * splat<W>(1.0f / a.softcap)) * splat<W>(a.softcap * kLog2E);
     if (a.from) {
       const I<W> q = splat_int(a.query_position[r]);
@@ -68,6 +72,16 @@ struct Logits {
       x = visible ? x : splat<W>(-kInfinity);
     }
     return x;
+  }
+  /// Rows that are hidden may lie behind the query: their distance counts as 0.
+  KVLAB_HD F<W> bias_of(int r, int t) const {
+    const I<W> nearest{}, farthest = splat_int(a.distances - 1);
+    I<W> entry = splat_int(a.seen_from[r]) - load_int(a.position + t);
+    entry = entry < farthest ? entry : farthest;
+    entry = entry > nearest ? entry : nearest;
+    F<W> bias;
+    for (int i = 0; i < W; ++i) bias[i] = a.distance_bias[r][entry[i]];
+    return bias;
   }
   KVLAB_HD F<W> some(const float* p, int t) const {
     return t + W <= a.tokens ? load_f32<W>(p + t) : load_some<W>(p + t, a.tokens - t);

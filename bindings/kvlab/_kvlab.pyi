@@ -43,6 +43,7 @@ class Cache:
         rotated: bool,
         newest: int | None,
         sinks: Sequence[float],
+        distance_bias: Tensor | None,
         lse: bool,
     ) -> tuple[Tensor, Tensor]: ...
     def end_chunk(self, end: str) -> None: ...

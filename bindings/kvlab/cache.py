@@ -216,6 +216,7 @@ class Cache:
         rotated: bool = False,
         newest: int | None = None,
         sinks: Sequence[float] = (),
+        distance_bias: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Attention of the chunk's tokens over everything stored that they may see.
 
@@ -223,15 +224,19 @@ class Cache:
             rotated at their positions (`rotated`).
         newest: ask for the last so many tokens of each sequence only.
         sinks: H logits without a value, of layers with learned_sink.
+        distance_bias: [H, n] float32, of layers with n = distance_bias entries per head:
+            logits += distance_bias[h, min(query position - key position, n - 1)], then soft-cap.
         Returns [..., H, dv] in the dtype of the queries; accumulated in float32.
         """
-        return self._native.attend(layer, queries, rotated, newest, list(sinks), False)[0]
+        return self._native.attend(
+            layer, queries, rotated, newest, list(sinks), distance_bias, False
+        )[0]
 
     def attend_with_lse(
         self, layer: int, queries: torch.Tensor, **options: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """attend(), and the natural log-sum-exp of each query's logits, [..., H] float32."""
-        more = {"rotated": False, "newest": None, "sinks": (), **options}
+        more = {"rotated": False, "newest": None, "sinks": (), "distance_bias": None, **options}
         more["sinks"] = list(more["sinks"])
         return self._native.attend(layer, queries, lse=True, **more)
 

@@ -46,6 +46,7 @@ class Layer:
     rope: None where keys are not rotated.
     learned_sink: attend() is given one logit per head that has no value.
     alibi_slopes: H numbers, or none; logits += slope * (key position - query position).
+    distance_bias: entries per head of the bias that attend() is given (T5); 0: none.
     """
 
     num_heads: int
@@ -58,6 +59,7 @@ class Layer:
     rope: Rope | None = None
     learned_sink: bool = False
     alibi_slopes: tuple[float, ...] = ()
+    distance_bias: int = 0
 
     def __post_init__(self) -> None:
         put = object.__setattr__  # what 0 stands for

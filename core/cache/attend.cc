@@ -29,6 +29,20 @@ void check_shape(const Layer& site, const Attend& given, std::string_view name,
                 ": the features of ", name, " are not contiguous");
 }
 
+void check_distance_bias(const Layer& site, const Attend& given) {
+  const TensorView& bias = given.distance_bias;
+  if (site.distance_bias == 0) {
+    KVLAB_REQUIRE(!bias, "E_SHAPE", "cache: attend on layer ", given.layer,
+                  ": distance_bias is given, but the layer has none");
+    return;
+  }
+  KVLAB_REQUIRE(
+      bias && bias.dtype == Dtype::f32 && bias.dims == 2 && bias.size(0) == site.num_heads &&
+          bias.size(1) == site.distance_bias && (bias.stride(1) == 1 || bias.size(1) == 1),
+      "E_SHAPE", "cache: attend on layer ", given.layer, ": distance_bias is not float32 [",
+      site.num_heads, ", ", site.distance_bias, "] with the entries of a head side by side");
+}
+
 }  // namespace
 
 void cache::Impl::check_attend(const Attend& given) {
@@ -59,6 +73,7 @@ void cache::Impl::check_attend(const Attend& given) {
   KVLAB_REQUIRE(std::ssize(given.sinks) == (site.learned_sink ? site.num_heads : 0), "E_SHAPE",
                 "cache: attend on layer ", given.layer, ": ", given.sinks.size(),
                 " sink logits, not ", site.learned_sink ? site.num_heads : 0);
+  check_distance_bias(site, given);
   KVLAB_REQUIRE(!given.rotated || !layers.plans[at(plan.source)].reindexes, "E_NEEDS",
                 "cache: attend on layer ", given.layer,
                 ": positions are renumbered, so queries come before rotation");
@@ -156,7 +171,7 @@ void cache::Impl::run_attention(const Attend& given, std::vector<Segment>& segs,
   const cache::LayerPlan& plan = layers.plans[at(given.layer)];
   const cache::LayerPlan& source = layers.plans[at(plan.source)];
   const Layer& site = shape.layers[at(given.layer)];
-  std::vector<int32_t> shifted;  // the sinks' segment turns queries as if they stood at the window
+  std::vector<int32_t> shifted;  // the sinks' segment sees queries as if they stood at the window
   if (source.reindexes) {
     for (const int32_t q : given.rows.positions)
       shifted.push_back(
@@ -172,6 +187,7 @@ void cache::Impl::run_attention(const Attend& given, std::vector<Segment>& segs,
                   .queries = given.queries,
                   .rotated = given.rotated,
                   .sinks = given.sinks,
+                  .distance_bias = given.distance_bias,
                   .segments = segs,
                   .plan = made.get(),
                   .split = where.split,

@@ -32,8 +32,10 @@ at::Tensor hidden_from(const at::Tensor& queries, const at::Tensor& keys, int64_
 
 void dense_attention(const DenseAttention& call) {
   const Layer& shape = *call.shape;
-  KVLAB_REQUIRE(!shape.learned_sink && shape.alibi_slopes.empty(), "E_UNSUPPORTED",
-                "dense attention: learned sinks and ALiBi are not computed here");
+  KVLAB_REQUIRE(
+      !shape.learned_sink && shape.alibi_slopes.empty() && shape.distance_bias == 0,
+      "E_UNSUPPORTED",
+      "dense attention: learned sinks, ALiBi and biases by distance are not computed here");
   const int64_t rows = call.queries.size(0);
   const int64_t groups = shape.num_heads / shape.num_kv_heads;
   at::Tensor rotated = at::empty_like(to_torch(call.queries));

@@ -20,7 +20,8 @@ struct DenseAttention {
 };
 
 /// Row t reads the rows s with positions[t] - window_left <= positions[s] <= positions[t]; logits,
-/// soft-cap, softmax and the weighted sum in float32.  E_UNSUPPORTED: learned sinks, ALiBi.
+/// soft-cap, softmax and the weighted sum in float32.  E_UNSUPPORTED: learned sinks, ALiBi, biases
+/// by distance.
 void dense_attention(const DenseAttention& call);
 
 }  // namespace kvlab

@@ -59,6 +59,14 @@ void check_call(const AttendCall& call) {
       shape.alibi_slopes.empty() || static_cast<int>(shape.alibi_slopes.size()) == shape.num_heads,
       "E_SHAPE", "cpu engine: ", shape.alibi_slopes.size(), " ALiBi slopes for ", shape.num_heads,
       " query heads");
+  const TensorView& bias = call.distance_bias;
+  KVLAB_REQUIRE(shape.distance_bias == 0
+                    ? !bias
+                    : bias && bias.dtype == Dtype::f32 && bias.dims == 2 &&
+                          bias.size(0) == shape.num_heads && bias.size(1) == shape.distance_bias &&
+                          (bias.stride(1) == 1 || bias.size(1) == 1),
+                "E_SHAPE", "cpu engine: distance_bias must be float32 [", shape.num_heads, ", ",
+                shape.distance_bias, "], and absent where there are no entries");
   for (const Segment& segment : call.segments) {
     KVLAB_REQUIRE(segment.query_positions.empty() ||
                       static_cast<int64_t>(segment.query_positions.size()) == rows,

@@ -20,31 +20,32 @@ KeyScorer::KeyScorer(const AttendContext& context, const WorkItem& item,
     : context_(context),
       reader_(reader),
       key_(reader.key),
+      facts_(facts),
       decoded_(context, reader.key, scratch),
       runs_(head_runs(context, facts.shape, reader.key)),
       counts_bytes_(!value_reads_key_rows(reader)),
       tokens_(range.last - range.first) {
   if (key_.folds_scale()) row_scale_ = scratch.take<float>(kMaxBlock);
-  prepare(item, facts, scratch);
+  prepare(item, scratch);
 }
 
 /// Queries of the item's packed rows, float32, rotated as the segment wants them.
-float* KeyScorer::load_queries(const WorkItem& item, const RowFacts& facts,
-                               Scratch& scratch) const {
+float* KeyScorer::load_queries(const WorkItem& item, Scratch& scratch) {
   const AttendCall& call = *context_.call;
-  const ItemShape& shape = facts.shape;
+  const ItemShape& shape = facts_.shape;
   const int dim = call.shape->head_dim;
   const int64_t stride = padded(dim);
   float* queries = scratch.take<float>(shape.rows() * stride);
-  int32_t* positions = scratch.take<int32_t>(shape.rows());
-  const auto turned_at = reader_.segment->query_positions;
+  seen_from_ = scratch.take<int32_t>(shape.rows());
+  const auto stands_at = reader_.segment->query_positions;
   for (int kv = 0, r = 0; kv < shape.kv_heads; ++kv)
     for (int q = 0; q < shape.tokens; ++q)
       for (int g = 0; g < shape.group; ++g, ++r) {
         const int row = item.first_row + q;
         load_row(*context_.steps, call.queries, row, (shape.first_kv_head + kv) * shape.group + g,
                  dim, queries + r * stride);
-        positions[r] = turned_at.empty() ? facts.position[r] : turned_at[static_cast<size_t>(row)];
+        seen_from_[r] =
+            stands_at.empty() ? facts_.position[r] : stands_at[static_cast<size_t>(row)];
       }
   const Rope& rope = call.shape->rope;
   if (rope && !call.rotated)
@@ -53,18 +54,17 @@ float* KeyScorer::load_queries(const WorkItem& item, const RowFacts& facts,
                             .rows = shape.rows(),
                             .pairs = rope.rotary_dim / 2,
                             .interleaved = rope.style == Rope::Style::interleaved,
-                            .positions = positions,
+                            .positions = seen_from_,
                             .fine = context_.rope.fine,
                             .coarse = context_.rope.coarse});
   return queries;
 }
 
 /// q' = up^T q for each head, and q times the bias, which the logits keep.
-float* KeyScorer::absorb(const RowFacts& facts, const float* queries, int64_t stride,
-                         Scratch& scratch) {
+float* KeyScorer::absorb(const float* queries, int64_t stride, Scratch& scratch) {
   const Operand& operand = *key_.operand;
   const int width = key_.stream.layout().width, dim = key_.dim;
-  const ItemShape& shape = facts.shape;
+  const ItemShape& shape = facts_.shape;
   const int64_t mapped_stride = padded(width);
   float* mapped = scratch.take<float>(shape.rows() * mapped_stride);
   std::fill_n(mapped, shape.rows() * mapped_stride, 0.0f);
@@ -93,15 +93,15 @@ float* KeyScorer::absorb(const RowFacts& facts, const float* queries, int64_t st
   return mapped;
 }
 
-void KeyScorer::prepare(const WorkItem& item, const RowFacts& facts, Scratch& scratch) {
-  float* queries = load_queries(item, facts, scratch);
+void KeyScorer::prepare(const WorkItem& item, Scratch& scratch) {
+  float* queries = load_queries(item, scratch);
   int64_t stride = padded(context_.call->shape->head_dim);
   if (key_.is_up() && !key_.built) {
-    queries = absorb(facts, queries, stride, scratch);
+    queries = absorb(queries, stride, scratch);
     stride = padded(key_.width());
   }
   if (key_.folds_hadamard())
-    context_.steps->hadamard(queries, stride, facts.shape.rows(), key_.width(), false);
+    context_.steps->hadamard(queries, stride, facts_.shape.rows(), key_.width(), false);
   const CodecTable& stored = key_.stream.table();
   const CodecTable& table = this->table();
   int most_rows = 0;
@@ -180,6 +180,32 @@ void KeyScorer::score_decoded(const HeadRun& run, const BlockReader& blocks, con
   if (counts_bytes_)
     counts.bytes_read += block.tokens * key_.stream.bytes_per_row() * key_.read_features() /
                          key_.stream.layout().width;
+}
+
+SoftmaxBlock KeyScorer::softmax(const BlockReader& blocks, const Block& block, float* scores,
+                                int64_t stride) {
+  const Layer& layer = *context_.call->shape;
+  SoftmaxBlock soft;
+  soft.scores = scores;
+  soft.stride = stride;
+  soft.rows = facts_.shape.rows();
+  soft.tokens = block.tokens;
+  soft.scale = static_cast<float>(layer.scale);
+  soft.softcap = static_cast<float>(layer.softcap);
+  soft.bias = bias_;
+  soft.slope = facts_.slope;
+  soft.key_scale = row_scale(blocks.list(), block);
+  soft.distance_bias = facts_.distance_bias;
+  soft.seen_from = seen_from_;
+  soft.distances = layer.distance_bias;
+  soft.query_position = facts_.position;
+  soft.position = block.position;
+  if (block.is_masked) {
+    soft.from = block.from;
+    soft.until = block.until;
+    soft.window_left = static_cast<int32_t>(layer.window_left);
+  }
+  return soft;
 }
 
 const float* KeyScorer::row_scale(const ListReader& list, const Block& block) {

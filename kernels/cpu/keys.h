@@ -14,15 +14,16 @@ class KeyScorer {
   /// scores[r, t] = <query r, key t>, without bias and row scale.  blocks: where `block` is from.
   void score(const BlockReader& blocks, const Block& block, float* scores, int64_t stride,
              WorkCounts& counts);
-  const float* bias() const { return bias_; }  // [rows]: q times the key bias; null: none
-  /// Of the rows of a block that are not scaled yet; null: none.
-  const float* row_scale(const ListReader& list, const Block& block);
+  /// The step that follows: what makes logits of these scores, which rows count; no running state.
+  SoftmaxBlock softmax(const BlockReader& blocks, const Block& block, float* scores,
+                       int64_t stride);
   double error() const;
 
  private:
-  void prepare(const WorkItem& item, const RowFacts& facts, Scratch& scratch);
-  float* load_queries(const WorkItem& item, const RowFacts& facts, Scratch& scratch) const;
-  float* absorb(const RowFacts& facts, const float* queries, int64_t stride, Scratch& scratch);
+  void prepare(const WorkItem& item, Scratch& scratch);
+  float* load_queries(const WorkItem& item, Scratch& scratch);
+  float* absorb(const float* queries, int64_t stride, Scratch& scratch);
+  const float* row_scale(const ListReader& list, const Block& block);
   const CodecTable& table() const;  // that meets the prepared queries
   const void* params() const;
   void score_decoded(const HeadRun& run, const BlockReader& blocks, const Block& block,
@@ -33,10 +34,13 @@ class KeyScorer {
   const AttendContext& context_;
   const SegmentReader& reader_;
   const OperandReader& key_;
+  const RowFacts& facts_;
   DecodedRows decoded_;
   std::vector<HeadRun> runs_{};
-  bool counts_bytes_ = true;  // false: the value side reads the same rows
-  float *bias_ = nullptr, *row_scale_ = nullptr;
+  bool counts_bytes_ = true;      // false: the value side reads the same rows
+  float* bias_ = nullptr;         // [rows]: q times the key bias; null: none
+  float* row_scale_ = nullptr;    // of rows that are not scaled yet; null: none
+  int32_t* seen_from_ = nullptr;  // [rows]: where the segment has the queries stand
   u8* scratch_ = nullptr;
   int64_t tokens_ = 0;  // of the range
 };

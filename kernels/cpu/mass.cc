@@ -68,10 +68,9 @@ void add_item(const MassPass& pass, const WorkItem& item, const MassTask& task, 
   BlockReader blocks(*reader.segment, range, std::max(range.first, task.first),
                      std::min(range.last, task.last), run_rows(reader), facts.span);
   while (blocks.next(block)) {
-    if (facts.slope != nullptr || reader.key.is_rotated) blocks.read_intervals(block);
+    if (facts.reads_positions() || reader.key.is_rotated) blocks.read_intervals(block);
     keys.score(blocks, block, scores, stride, counts);
-    MassBlock m{.block = softmax_of(context, facts, block, scores, stride, keys.bias(),
-                                    keys.row_scale(blocks.list(), block)),
+    MassBlock m{.block = keys.softmax(blocks, block, scores, stride),
                 .take_max = take_max,
                 .mass_stride = mass_stride,
                 .column = column};

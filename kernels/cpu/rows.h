@@ -12,10 +12,13 @@ namespace kvlab {
 /// What every query row of an item is.
 struct RowFacts {
   ItemShape shape{};
-  int32_t* position = nullptr;   // [rows]
-  const float* slope = nullptr;  // [rows]; null: no ALiBi
+  int32_t* position = nullptr;                  // [rows]
+  const float* slope = nullptr;                 // [rows]; null: no ALiBi
+  const float* const* distance_bias = nullptr;  // [rows]; null: none
   QuerySpan span{};
   RowFacts(const AttendContext& context, const WorkItem& item, Scratch& scratch);
+  /// Logits depend on where rows lie.
+  bool reads_positions() const { return slope != nullptr || distance_bias != nullptr; }
 };
 
 /// Rows of one call of a codec: at most a tile of every codec of the segment.
@@ -59,8 +62,5 @@ class DecodedRows {
   u8 *queries_ = nullptr, *no_scratch_ = nullptr;
   int decoded_unit_ = -1, decoded_feature_ = -1;
 };
-
-SoftmaxBlock softmax_of(const AttendContext& context, const RowFacts& facts, const Block& block,
-                        float* scores, int64_t stride, const float* bias, const float* key_scale);
 
 }  // namespace kvlab

@@ -70,40 +70,20 @@ RowFacts::RowFacts(const AttendContext& context, const WorkItem& item, Scratch& 
   position = scratch.take<int32_t>(rows);
   float* slopes = layer.alibi_slopes.empty() ? nullptr : scratch.take<float>(rows);
   slope = slopes;
+  const TensorView& bias = context.call->distance_bias;
+  const float** biases = bias ? scratch.take<const float*>(rows) : nullptr;
+  distance_bias = biases;
   for (int kv = 0, r = 0; kv < shape.kv_heads; ++kv)
     for (int q = 0; q < shape.tokens; ++q)
       for (int g = 0; g < shape.group; ++g, ++r) {
         position[r] = context.call->rows.positions[static_cast<size_t>(item.first_row + q)];
-        if (slopes != nullptr)
-          slopes[r] =
-              layer.alibi_slopes[static_cast<size_t>((shape.first_kv_head + kv) * shape.group + g)];
+        const int head = (shape.first_kv_head + kv) * shape.group + g;
+        if (slopes != nullptr) slopes[r] = layer.alibi_slopes[static_cast<size_t>(head)];
+        if (biases != nullptr) biases[r] = bias.as<const float>() + head * bias.stride(0);
       }
   span = {.first = position[0],
           .last = position[(shape.tokens - 1) * shape.group],
           .window_left = layer.window_left};
-}
-
-SoftmaxBlock softmax_of(const AttendContext& context, const RowFacts& facts, const Block& block,
-                        float* scores, int64_t stride, const float* bias, const float* key_scale) {
-  const Layer& layer = *context.call->shape;
-  SoftmaxBlock soft;
-  soft.scores = scores;
-  soft.stride = stride;
-  soft.rows = facts.shape.rows();
-  soft.tokens = block.tokens;
-  soft.scale = static_cast<float>(layer.scale);
-  soft.softcap = static_cast<float>(layer.softcap);
-  soft.bias = bias;
-  soft.slope = facts.slope;
-  soft.key_scale = key_scale;
-  soft.query_position = facts.position;
-  soft.position = block.position;
-  if (block.is_masked) {
-    soft.from = block.from;
-    soft.until = block.until;
-    soft.window_left = static_cast<int32_t>(layer.window_left);
-  }
-  return soft;
 }
 
 namespace {
@@ -158,10 +138,9 @@ void attend_range(const AttendContext& context, const WorkItem& item, const RowF
   BlockReader blocks(*reader.segment, *part.range, part.first, part.last, run_rows(reader),
                      facts.span);
   while (blocks.next(block)) {
-    if (facts.slope != nullptr || reader.key.is_rotated) blocks.read_intervals(block);
+    if (facts.reads_positions() || reader.key.is_rotated) blocks.read_intervals(block);
     keys.score(blocks, block, scores, stride, counts);
-    SoftmaxBlock soft = softmax_of(context, facts, block, scores, stride, keys.bias(),
-                                   keys.row_scale(blocks.list(), block));
+    SoftmaxBlock soft = keys.softmax(blocks, block, scores, stride);
     soft.max = state.max;
     soft.sum = state.sum;
     soft.factor = factor;

@@ -96,6 +96,25 @@ def test_sequences_of_equal_length_come_as_a_batch():
     assert torch.allclose(lse[0, 0], logits, atol=1e-5)  # the first token sees itself alone
 
 
+def test_layers_may_be_given_a_bias_by_distance():
+    shape = kvlab.ModelShape.alike(1, num_heads=4, num_kv_heads=2, head_dim=8, distance_bias=5)
+    cache = kvlab.Cache(shape)
+    one = cache.add_sequence()
+    q, k, v = (rows(9, heads, 8, seed=heads) for heads in (4, 2, 3))
+    v = v[:, :2]
+    bias = rows(4, 5)
+    with cache.chunk({one: 9}):
+        cache.append(0, keys=k, values=v)
+        out = cache.attend(0, q, distance_bias=bias)
+        with pytest.raises(kvlab.Error, match="distance_bias"):
+            cache.attend(0, q)
+    distance = torch.arange(9)[:, None] - torch.arange(9)
+    mask = bias.double()[:, distance.clamp(0, 4)].masked_fill(distance < 0, -torch.inf)
+    heads_first = (x.double().transpose(0, 1) for x in (q, k, v))
+    wanted = scaled_dot_product_attention(*heads_first, attn_mask=mask, enable_gqa=True)
+    assert (out.double() - wanted.transpose(0, 1)).abs().max() < 1e-5
+
+
 def test_the_newest_tokens_may_be_asked_alone():
     cache = kvlab.Cache(replace(SHAPE, layers=SHAPE.layers[:1]))
     one = cache.add_sequence()

@@ -403,6 +403,7 @@ TEST_F(Reindexing, NeedsKeysThatAreRotatedWhenRead) {
 TEST_F(Reindexing, IsFreeWhereNothingRotates) {
   ModelShape shape = plain_shape();
   for (Layer& layer : shape.layers) layer.rope = {};
+  shape.layers[0].distance_bias = 32;  // distances are counted where queries are seen from
   EXPECT_EQ(m.refusal("window", shape), "no error");
   shape.layers[1].alibi_slopes.assign(kHeads, 0.5F);
   EXPECT_THAT(

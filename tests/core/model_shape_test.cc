@@ -47,6 +47,7 @@ TEST(CheckShape, AcceptsWhatFits) {
   ModelShape shape = shape_of(2, 2, 8);
   shape.layers[0].num_heads = 6;
   shape.layers[0].alibi_slopes.assign(6, 0.5F);
+  shape.layers[0].distance_bias = 1;
   shape.layers[1].rope = {.style = Rope::Style::half_split, .rotary_dim = 4, .inv_freq = {1, 0.5}};
   shape.layers.push_back({.kind = Layer::Kind::tap, .block = 2});
   shape.states = {{.name = "a", .sizes = {2, 3}}, {.name = "b"}};
@@ -78,6 +79,14 @@ TEST(CheckShape, NamesTheFirstThingThatDoesNotFit) {
             "E_SHAPE: llama: layer 1: there are 3 alibi_slopes for 4 heads");
   EXPECT_THAT(refusal([](auto&, Layer& l) { l.alibi_slopes.assign(4, NAN); }),
               StartsWith("E_SHAPE: llama: layer 1: an alibi slope is nan"));
+  EXPECT_EQ(refusal([](auto&, Layer& l) { l.distance_bias = -1; }),
+            "E_SHAPE: llama: layer 1: distance_bias is -1, must be at least 1, or 0 for none");
+  EXPECT_EQ(refusal([](auto&, Layer& l) {
+              l.kind = Layer::Kind::cross;
+              l.distance_bias = 2;
+            }),
+            "E_SHAPE: llama: layer 1: distance_bias is 2, but on a cross layer queries have no "
+            "distance to rows; must be 0");
   EXPECT_THAT(refusal([](auto&, Layer& l) { l.block = -1; }),
               StartsWith("E_SHAPE: llama: layer 1: block -1 comes after block 0"));
   EXPECT_EQ(refusal([](ModelShape& s, auto&) { s.layers.clear(); }),

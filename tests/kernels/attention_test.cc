@@ -88,16 +88,20 @@ TEST_P(Attention, EveryCodecAndVariantAgreesWithTheDefinition) {
                            .query_tokens = 3,
                            .seed = seed++};
       check(*engine_, options, {.split = split});
-      SceneOptions window = options, cap = options, alibi = options, sink = options;
+      SceneOptions window = options, cap = options, alibi = options, sink = options, near = options,
+                   far = options;
       window.window_left = 40;
       cap.softcap = 5;
       alibi.alibi = true;
       sink.sinks = true;
-      for (const SceneOptions& one : {window, cap, alibi, sink})
+      near.distance_bias = 1;  // every distance is the last entry's
+      far.distance_bias = 500;
+      for (const SceneOptions& one : {window, cap, alibi, sink, near, far})
         check(*engine_, one, {.split = split});
       SceneOptions all = window;
       all.softcap = 20;
       all.alibi = all.sinks = true;
+      all.distance_bias = 30;
       check(*engine_, all, {.split = split});
     }
 }
@@ -110,6 +114,8 @@ TEST_P(Attention, ManyQueryTokensAreCausal) {
                            .query_tokens = static_cast<int>(tokens)};
       check(*engine_, options);
       options.window_left = 20;
+      check(*engine_, options);
+      options.distance_bias = 16;
       check(*engine_, options);
     }
 }
@@ -169,6 +175,8 @@ TEST_P(Attention, RopeOnLoadAgreesWithTheDefinition) {
               .key_codec = codec, .lengths = {150, 64}, .query_tokens = tokens, .rope = rope};
           check(*engine_, options);
           options.keys_pre_rope = true;
+          check(*engine_, options);
+          options.distance_bias = 40;
           check(*engine_, options);
         }
     }

@@ -51,6 +51,7 @@ class Operands : public ::testing::Test {
     for (std::vector<float>* up : {&up_key_, &up_value_})
       for (float& x : *up) x /= 8;
     bias_ = normal(random, int64_t{kKvHeads} * kDim);
+    distance_bias_ = normal(random, int64_t{kMostHeads} * kTokens);
   }
 
   Pages pages_of(std::vector<StreamLayout> streams, const PagesOptions& options = {}) {
@@ -106,14 +107,18 @@ class Operands : public ::testing::Test {
     std::vector<float> out(static_cast<size_t>(kQueries * heads * kDim)),
         lse(static_cast<size_t>(kQueries * heads));
     Ran ran;
-    engine_->attend({.shape = &shape_,
-                     .rows = {id, indptr, positions},
-                     .queries = dense_view(queries_.data(), Dtype::f32, {kQueries, heads, kDim}),
-                     .segments = std::span(&segment, 1),
-                     .level = level,
-                     .out = dense_view(out.data(), Dtype::f32, {kQueries, heads, kDim}),
-                     .lse_ln = dense_view(lse.data(), Dtype::f32, {kQueries, heads})},
-                    &ran);
+    engine_->attend(
+        {.shape = &shape_,
+         .rows = {id, indptr, positions},
+         .queries = dense_view(queries_.data(), Dtype::f32, {kQueries, heads, kDim}),
+         .distance_bias = shape_.distance_bias == 0 ? TensorView{}
+                                                    : dense_view(distance_bias_.data(), Dtype::f32,
+                                                                 {heads, shape_.distance_bias}),
+         .segments = std::span(&segment, 1),
+         .level = level,
+         .out = dense_view(out.data(), Dtype::f32, {kQueries, heads, kDim}),
+         .lse_ln = dense_view(lse.data(), Dtype::f32, {kQueries, heads})},
+        &ran);
     const ListView& list = pages.view.lists[0];
     for (int head = 0; head < heads; ++head) {
       std::vector<oracle::Row> rows;
@@ -128,8 +133,10 @@ class Operands : public ::testing::Test {
                                   queries_.begin() + static_cast<int64_t>(cell + 1) * kDim);
         if (shape_.rope)
           query = oracle::rotate(query, positions[q], shape_.rope.inv_freq, false, 1.0);
-        const oracle::Answer want =
-            oracle::attend(query, positions[q], rows, {.scale = shape_.scale}, kDim);
+        oracle::Head by_definition{.scale = shape_.scale};
+        const auto first = distance_bias_.begin() + head * shape_.distance_bias;
+        by_definition.distance_bias.assign(first, first + shape_.distance_bias);
+        const oracle::Answer want = oracle::attend(query, positions[q], rows, by_definition, kDim);
         // Logits up to 20 in float32 over sums of 64 terms.
         for (size_t c = 0; c < kDim; ++c)
           EXPECT_NEAR(out[cell * kDim + c], want.out[c], 1e-4) << ran.level << " head " << head;
@@ -142,7 +149,7 @@ class Operands : public ::testing::Test {
 
   std::shared_ptr<Engine> engine_ = make_cpu_engine({.threads = 2});
   Layer shape_{};
-  std::vector<float> queries_, up_key_, up_value_, bias_;
+  std::vector<float> queries_, up_key_, up_value_, bias_, distance_bias_;
 };
 
 TEST_F(Operands, RowsOfAllHeadsAreReadInSlices) {
@@ -286,6 +293,34 @@ TEST_F(Operands, RotatedLatentsAreRebuilt) {
   EXPECT_NE(ran.reason.find("RoPE"), std::string::npos);
 }
 
+TEST_F(Operands, EveryLevelAddsTheBiasByDistance) {
+  Pages pages = pages_of({stream("k", 2, 64, "int8"), stream("v", kKvHeads, kDim, "bfloat16")});
+  fill(pages);
+  Layout layout;
+  layout.key = {
+      .map = Operand::Map::up, .stream = "k", .up = map_view(up_key_), .bias = bias_view()};
+  layout.values = {{.stream = "v"}};
+  const Layout as_stored{.key = {.stream = "v"}, .values = {{.stream = "v"}}};
+  for (const int entries : {1, 30, kTokens}) {
+    shape_.distance_bias = entries;
+    for (const Level level : {Level::absorbed, Level::materialised})
+      check(
+          pages, layout,
+          [&](int64_t t, int kv) {
+            return Features{mapped(up_key_, kv, pages.stored(0, 0, kv / 2, t), true),
+                            pages.stored(1, 0, kv, t)};
+          },
+          level);
+    for (const Level level : {Level::fused, Level::materialised})
+      check(
+          pages, as_stored,
+          [&](int64_t t, int kv) {
+            return Features{pages.stored(1, 0, kv, t), pages.stored(1, 0, kv, t)};
+          },
+          level);
+  }
+}
+
 TEST_F(Operands, ContributionsAddUpAndRowsAreScaled) {
   Pages pages = pages_of({stream("k", 1, kKvHeads * kDim, "bfloat16"), stream("u", 1, 64, "int8")},
                          {.columns = {{"scale", Dtype::f32}}});
@@ -339,6 +374,7 @@ TEST_F(Operands, MethodsRebuildKeysAndValues) {
   for (const bool rotated : {false, true})
     for (const int halo : {0, 1}) {
       shape_.rope = rotated ? rope() : Rope{};
+      shape_.distance_bias = halo * 50;
       Pages pages = pages_of({stream("x", 1, 64, "int8")},
                              {.page_tokens = 16, .columns = {{"weight", Dtype::f32}}});
       fill(pages);

@@ -15,6 +15,11 @@ Answer attend(const std::vector<double>& query, int64_t position, const std::vec
     double x = 0;
     for (size_t c = 0; c < query.size(); ++c) x += query[c] * row.key[c];
     x = head.scale * x + head.slope * static_cast<double>(row.position - position);
+    if (!head.distance_bias.empty()) {
+      const int64_t distance = head.seen_from.value_or(position) - row.position;
+      const int64_t last = static_cast<int64_t>(head.distance_bias.size()) - 1;
+      x += head.distance_bias[static_cast<size_t>(std::clamp<int64_t>(distance, 0, last))];
+    }
     if (head.softcap > 0) x = head.softcap * std::tanh(x / head.softcap);
     const bool visible = row.from <= position && position <= row.until &&
                          (head.window_left < 0 || row.position >= position - head.window_left);

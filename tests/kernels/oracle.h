@@ -20,6 +20,8 @@ struct Row {
 
 struct Head {
   double scale = 1, softcap = 0, slope = 0;
+  std::vector<double> distance_bias{};  // by distance, the last for all beyond; empty: none
+  std::optional<int64_t> seen_from{};   // where distances begin; absent: the query's position
   int64_t window_left = -1;
   std::optional<double> sink{};
 };

@@ -21,7 +21,8 @@ Layer layer_of(const SceneOptions& o) {
               .softcap = o.softcap,
               .window_left = o.window_left,
               .rope = o.rope,
-              .learned_sink = o.sinks};
+              .learned_sink = o.sinks,
+              .distance_bias = o.distance_bias};
   if (o.alibi)
     for (int h = 0; h < o.num_heads; ++h)
       shape.alibi_slopes.push_back(static_cast<float>(std::exp2(-8.0 * (h + 1) / o.num_heads)));
@@ -82,11 +83,15 @@ void Scene::fill(Engine& engine) {
       normal(random, static_cast<int64_t>(positions_.size()) * shape.num_heads * shape.head_dim,
              options.query_dtype);
   if (options.sinks) sinks = normal(random, shape.num_heads);
+  distance_bias = normal(random, int64_t{shape.num_heads} * shape.distance_bias);
 }
 
 AttendCall Scene::call() const {
   AttendCall call{.shape = &shape, .rows = rows(), .sinks = sinks, .segments = segments};
   const int64_t r = call.rows.size();
+  if (shape.distance_bias > 0)
+    call.distance_bias =
+        dense_view(distance_bias.data(), Dtype::f32, {shape.num_heads, shape.distance_bias});
   if (options.query_dtype == Dtype::bf16) {
     query_bytes_.resize(queries.size() * 2);
     for (size_t i = 0; i < queries.size(); ++i) {
@@ -158,6 +163,19 @@ std::vector<oracle::Row> oracle_rows(const Pages& pages, const Layer& shape, int
   return rows;
 }
 
+oracle::Head Scene::head(int64_t row, int head) const {
+  const auto h = static_cast<size_t>(head);
+  oracle::Head made{.scale = shape.scale,
+                    .softcap = shape.softcap,
+                    .slope = shape.alibi_slopes.empty() ? 0.0 : shape.alibi_slopes[h],
+                    .window_left = shape.window_left};
+  if (!sinks.empty()) made.sink = sinks[h];
+  const auto first = distance_bias.begin() + head * shape.distance_bias;
+  made.distance_bias.assign(first, first + shape.distance_bias);
+  if (!seen_from.empty()) made.seen_from = seen_from[static_cast<size_t>(row)];
+  return made;
+}
+
 Scene::Expected Scene::expected() const {
   Expected expected;
   expected.out.resize(positions_.size() * static_cast<size_t>(shape.num_heads * shape.value_dim));
@@ -170,16 +188,9 @@ Scene::Expected Scene::expected() const {
       for (int64_t r = indptr_[s]; r < indptr_[s + 1]; ++r)
         for (int g = 0; g < group; ++g) {
           const int head = kv * group + g;
-          oracle::Head h{.scale = shape.scale,
-                         .softcap = shape.softcap,
-                         .slope = shape.alibi_slopes.empty()
-                                      ? 0.0
-                                      : shape.alibi_slopes[static_cast<size_t>(head)],
-                         .window_left = shape.window_left};
-          if (!sinks.empty()) h.sink = sinks[static_cast<size_t>(head)];
           const std::vector<double> q = query(r, head);
-          const oracle::Answer a =
-              oracle::attend(q, positions_[static_cast<size_t>(r)], rows, h, shape.value_dim);
+          const oracle::Answer a = oracle::attend(q, positions_[static_cast<size_t>(r)], rows,
+                                                  this->head(r, head), shape.value_dim);
           const size_t cell = static_cast<size_t>(r * shape.num_heads + head);
           std::copy(a.out.begin(), a.out.end(),
                     expected.out.begin() + static_cast<int64_t>(cell) * shape.value_dim);
@@ -237,6 +248,7 @@ std::string describe(const SceneOptions& o) {
   if (o.softcap > 0) text << ", softcap " << o.softcap;
   if (o.window_left >= 0) text << ", window " << o.window_left;
   if (o.alibi) text << ", alibi";
+  if (o.distance_bias > 0) text << ", distance bias " << o.distance_bias;
   if (o.sinks) text << ", sinks";
   if (o.rotate_hadamard) text << ", hadamard";
   if (o.rope) text << ", rope";

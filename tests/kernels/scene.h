@@ -25,6 +25,7 @@ struct SceneOptions {
   double softcap = 0;
   int64_t window_left = -1;
   bool alibi = false, sinks = false;
+  int distance_bias = 0;
   Rope rope{};
   bool keys_pre_rope = false;  // rotated when read; else keys are stored as they are
   int lists_per_sequence = 1;
@@ -65,7 +66,9 @@ class Scene {
   Layout layout{};
   std::unique_ptr<Pages> pages{};
   std::vector<Segment> segments{};
-  std::vector<float> queries{}, sinks{};  // queries [rows, H, d]
+  oracle::Head head(int64_t row, int head) const;          // what a query head makes of scores
+  std::vector<float> queries{}, sinks{}, distance_bias{};  // [rows, H, d], [H], [H, entries]
+  std::vector<int32_t> seen_from{};                        // of each row; empty: its position
   std::vector<SeqId> sequences_{};
   std::vector<int32_t> indptr_{}, positions_{};
 

@@ -96,6 +96,7 @@ TEST_F(Segments, PositionsOfAColumnDecideNotSlots) {
                            .query_tokens = 9,
                            .window_left = window,
                            .alibi = true,
+                           .distance_bias = 60,
                            .pages = {.page_tokens = 16, .position_column = true}});
     for (int list = 0; list < 2; ++list)
       for (int64_t t = 0; t < (list == 0 ? 150 : 64); ++t)
@@ -104,6 +105,16 @@ TEST_F(Segments, PositionsOfAColumnDecideNotSlots) {
     for (size_t i = 0; i < scene.positions_.size(); ++i)
       scene.positions_[i] = static_cast<int32_t>((i < 9 ? 270 : 100) + i % 9);
     check(scene, "window " + std::to_string(window));
+  }
+}
+
+TEST_F(Segments, DistancesBeginWhereTheQueryIsSeenFrom) {
+  for (const int entries : {1, 20, 1000}) {
+    Scene scene(*engine_, {.lengths = {150, 90}, .query_tokens = 4, .distance_bias = entries});
+    for (const int32_t position : scene.positions_)
+      scene.seen_from.push_back(std::max(100, position - 37));
+    scene.segments.front().query_positions = scene.seen_from;
+    check(scene, std::to_string(entries) + " entries");
   }
 }
 
@@ -152,7 +163,8 @@ TEST_F(Segments, PartsOfDifferentCodecsAreOneList) {
   for (const bool hadamard : {false, true}) {
     const std::vector<Cut> cuts{
         {"float32", 0, 30, false}, {"int4", 30, 158, hadamard}, {"bfloat16", 158, 200, false}};
-    Scene scene(*engine_, {.lengths = {200}, .query_tokens = 3, .softcap = 10});
+    Scene scene(*engine_,
+                {.lengths = {200}, .query_tokens = 3, .softcap = 10, .distance_bias = 90});
     const Layer& shape = scene.shape;
     std::vector<std::unique_ptr<Pages>> parts;
     std::vector<Segment> segments;
@@ -184,8 +196,7 @@ TEST_F(Segments, PartsOfDifferentCodecsAreOneList) {
         const std::vector<double> query(
             scene.queries.begin() + static_cast<int64_t>(cell) * 64,
             scene.queries.begin() + static_cast<int64_t>(cell + 1) * 64);
-        const oracle::Answer want = oracle::attend(
-            query, 197 + q, rows, {.scale = shape.scale, .softcap = shape.softcap}, 64);
+        const oracle::Answer want = oracle::attend(query, 197 + q, rows, scene.head(q, head), 64);
         for (size_t c = 0; c < 64; ++c)
           EXPECT_NEAR(answer.out[cell * 64 + c], want.out[c], 4e-5) << hadamard;
         EXPECT_NEAR(answer.lse[cell], want.lse, 4e-5);
@@ -217,6 +228,7 @@ TEST_F(Segments, MassIsTheProbabilityEachRowGot) {
                                .query_tokens = 20,
                                .window_left = 70,
                                .sinks = true,
+                               .distance_bias = last == 0 ? 0 : 30,
                                .lists_per_sequence = lists});
         const int heads = 4 / lists;
         std::vector<float> mass(static_cast<size_t>(190 * lists * heads), -1.0f), out, lse;
@@ -244,11 +256,7 @@ TEST_F(Segments, MassIsTheProbabilityEachRowGot) {
               const int64_t row = s * 20 + q;
               const auto begin = scene.queries.begin() + (row * 4 + head) * 64;
               const oracle::Answer a =
-                  oracle::attend({begin, begin + 64}, n - 20 + q, rows,
-                                 {.scale = scene.shape.scale,
-                                  .window_left = 70,
-                                  .sink = scene.sinks[static_cast<size_t>(head)]},
-                                 64);
+                  oracle::attend({begin, begin + 64}, n - 20 + q, rows, scene.head(row, head), 64);
               for (int64_t t = 0; t < n; ++t) {
                 double& cell =
                     want[static_cast<size_t>((before + list * n + t) * heads + head % heads)];
@@ -346,6 +354,18 @@ TEST_F(Segments, WrongShapesAreRefused) {
   EXPECT_EQ(with([](AttendCall& c) { c.queries.dtype = Dtype::i32; }), "E_SHAPE");
   EXPECT_EQ(with([](AttendCall& c) { c.out.sizes[1] = 3; }), "E_SHAPE");
   EXPECT_EQ(with([](AttendCall& c) { c.level = Level::absorbed; }), "none");
+  const float bias[4 * 3] = {};
+  const TensorView entries = dense_view(bias, Dtype::f32, {4, 3});
+  EXPECT_EQ(with([&](AttendCall& c) { c.distance_bias = entries; }), "E_SHAPE");
+  scene.shape.distance_bias = 3;
+  EXPECT_EQ(with([&](AttendCall& c) { c.distance_bias = entries; }), "none");
+  EXPECT_EQ(with([](AttendCall& c) { c.distance_bias = {}; }), "E_SHAPE");
+  EXPECT_EQ(with([&](AttendCall& c) { c.distance_bias = entries.rows({0, 3}); }), "E_SHAPE");
+  EXPECT_EQ(with([&](AttendCall& c) { c.distance_bias = dense_view(bias, Dtype::f32, {3, 4}); }),
+            "E_SHAPE");
+  EXPECT_EQ(with([&](AttendCall& c) { c.distance_bias = dense_view(bias, Dtype::bf16, {4, 3}); }),
+            "E_SHAPE");
+  scene.shape.distance_bias = 0;
   std::vector<float> mass(10);
   EXPECT_EQ(with([&](AttendCall& c) { c.mass = dense_view(mass.data(), Dtype::f32, {5, 2}); }),
             "E_SHAPE");

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cmath>
+#include <functional>
 
 #include "tests/core/cache/rig.h"
 #include "tests/support/refusal.h"
@@ -242,6 +243,106 @@ TEST(Narrow, ReadsTheChosenRowsAndDropsNone) {
       EXPECT_EQ(rig.pass(id, 1), other.pass(twin, 1)) << codec << " " << i;
     EXPECT_EQ(rig.cache->live_rows(0, id)[0], 30);
   }
+}
+
+// ---- a bias by distance ----
+
+Layer biased_layer(int entries) {
+  Layer layer = plain_layer(2, 1);
+  layer.distance_bias = entries;
+  return layer;
+}
+
+/// What the query at q reads of rows that came as they are; `seen` says how far each lies off, -1:
+/// not at all.
+std::array<double, 8> attended(const Rig& rig, int32_t q,
+                               const std::function<int64_t(int32_t)>& seen) {
+  const std::vector<float> bias = rig.distance_bias(0);
+  const int64_t entries = rig.shape.layers[0].distance_bias;
+  std::array<double, 8> out{};
+  for (int h = 0; h < 2; ++h) {
+    double sum = 0;
+    for (int32_t p = 0; p <= q; ++p) {
+      if (seen(p) < 0) continue;
+      double logit = bias[at(h * entries + std::min(seen(p), entries - 1))];
+      for (int c = 0; c < 4; ++c) logit += 0.5 * made_up(0, 2, q, h * 4 + c) * made_up(0, 0, p, c);
+      sum += std::exp(logit);
+      for (int c = 0; c < 4; ++c) out[at(h * 4 + c)] += std::exp(logit) * made_up(0, 1, p, c);
+    }
+    for (int c = 0; c < 4; ++c) out[at(h * 4 + c)] /= sum;
+  }
+  return out;
+}
+
+TEST(DistanceBias, IsAddedInEveryPartOfAList) {
+  for (const int entries : {1, 5, 100}) {
+    RigConfig config{.layers = {biased_layer(entries)}, .where = {.page_tokens = 4}};
+    config.composition.encode = encoded_as("exact4", 3, 2);
+    Rig rig(std::move(config));
+    const SeqId id = rig.cache->add_sequence();
+    for (const int n : {9, 1, 7, 1}) {
+      const int64_t begin = rig.cache->tokens_seen(id);
+      const std::vector<float> out = rig.pass(id, n, ReadPolicy::stored);
+      for (int i = 0; i < n; ++i) {
+        const auto q = static_cast<int32_t>(begin + i);
+        const auto want = attended(rig, q, [&](int32_t p) { return q - p; });
+        for (int c = 0; c < 8; ++c) EXPECT_NEAR(out[at(i * 8 + c)], want[at(c)], 1e-5);
+      }
+    }
+  }
+}
+
+/// Sinks and a window, renumbered.
+struct Streaming final : Select {
+  Selection selection(int) const override {
+    return {.flags = true, .sinks = 2, .recent = 4, .reindexes = true};
+  }
+  void admit(const Append&, NewRows& rows) const override {
+    std::fill_n(rows.keep().as<u8>(), rows.keep().numel(), u8{0});
+  }
+};
+
+TEST(DistanceBias, OfARenumberedSinkBeginsAtTheWindow) {
+  RigConfig config{.layers = {biased_layer(12)}};
+  config.composition.selects = {std::make_shared<Streaming>()};
+  config.composition.capabilities.unrotated_keys = true;
+  Rig rig(std::move(config));
+  const SeqId id = rig.cache->add_sequence();
+  for (int32_t q = 0; q < 20; ++q) {
+    const std::vector<float> out = rig.pass(id, 1);
+    const auto want = attended(rig, q, [&](int32_t p) -> int64_t {
+      if (p < 2) return std::min(q, 5) - p;
+      return p > q - 4 ? q - p : -1;
+    });
+    for (int c = 0; c < 8; ++c) EXPECT_NEAR(out[at(c)], want[at(c)], 1e-5) << q;
+  }
+}
+
+TEST(DistanceBias, IsGivenExactlyWhereTheLayerHasOne) {
+  Rig rig({.layers = {biased_layer(3), plain_layer(2, 1)}});
+  rig.begin(rig.cache->add_sequence(), 1);
+  const float numbers[8] = {};
+  float out[8];
+  const auto attend = [&](int layer, const TensorView& bias) {
+    rig.cache->attend({.layer = layer,
+                       .rows = rig.rows(),
+                       .queries = dense_view(numbers, Dtype::f32, {1, 2, 4}),
+                       .out = dense_view(out, Dtype::f32, {1, 2, 4}),
+                       .distance_bias = bias});
+  };
+  rig.append(0);
+  EXPECT_REFUSED("E_SHAPE", "not float32 [2, 3]", attend(0, {}));
+  EXPECT_REFUSED("E_SHAPE", "not float32 [2, 3]",
+                 attend(0, dense_view(numbers, Dtype::f32, {3, 2})));
+  EXPECT_REFUSED("E_SHAPE", "not float32 [2, 3]",
+                 attend(0, dense_view(numbers, Dtype::bf16, {2, 3})));
+  EXPECT_REFUSED("E_SHAPE", "not float32 [2, 3]", attend(0, dense_view(numbers, Dtype::f32, {6})));
+  attend(0, dense_view(numbers, Dtype::f32, {2, 3}));
+  rig.append(1);
+  EXPECT_REFUSED("E_SHAPE", "the layer has none",
+                 attend(1, dense_view(numbers, Dtype::f32, {2, 3})));
+  attend(1, {});
+  rig.cache->end_chunk(ChunkEnd::step);
 }
 
 // ---- slices with a map ----

@@ -479,6 +479,7 @@ void ReferenceEngine::attend(const AttendCall& call, Ran* later) {
   require(plan != nullptr && plan->made_for == key_of(shape, call.rows, call.segments),
           "the plan was made for something else");
   require(!call.segments.empty(), "no segments");
+  require(bool(call.distance_bias) == (shape.distance_bias > 0), "a bias by distance");
   const int lists = call.segments[0].rows.lists_per_sequence;
   const int heads_of_list = shape.num_kv_heads / lists,
             group = shape.num_heads / shape.num_kv_heads;
@@ -610,6 +611,10 @@ void ReferenceEngine::attend(const AttendCall& call, Ran* later) {
             logit *= shape.scale;
             if (!shape.alibi_slopes.empty())
               logit += double{shape.alibi_slopes[at(h)]} * static_cast<double>(p - q);
+            if (shape.distance_bias > 0)
+              logit += call.distance_bias
+                           .as<float>()[h * call.distance_bias.stride(0) +
+                                        std::min<int64_t>(stands - p, shape.distance_bias - 1)];
             if (shape.softcap > 0) logit = shape.softcap * std::tanh(logit / shape.softcap);
             row.mass_row = mass_begin[at(list)][s] + slot - view.first;
             require(seen.emplace(p, std::pair{logit, row}).second, "position ", p,

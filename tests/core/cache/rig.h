@@ -75,24 +75,39 @@ class Rig {
     const Layer& site = shape.layers[static_cast<size_t>(layer)];
     const auto keys = fill(layer, 0 + 3 * salt, site.num_kv_heads * site.head_dim);
     const auto values = fill(layer, 1 + 3 * salt, site.num_kv_heads * site.value_dim);
-    cache->append(
-        {.layer = layer,
-         .rows = rows(),
-         .keys = dense_view(keys.data(), Dtype::f32, {count(), site.num_kv_heads, site.head_dim}),
-         .values =
-             dense_view(values.data(), Dtype::f32, {count(), site.num_kv_heads, site.value_dim})});
+    Append given{.layer = layer,
+                 .rows = rows(),
+                 .values = dense_view(values.data(), Dtype::f32,
+                                      {count(), site.num_kv_heads, site.value_dim})};
+    const bool before_rope = has(cache->needs(layer, count()), Needs::keys_pre_rope);
+    (before_rope ? given.keys_pre_rope : given.keys) =
+        dense_view(keys.data(), Dtype::f32, {count(), site.num_kv_heads, site.head_dim});
+    cache->append(given);
   }
 
   std::vector<float> attend(int layer) {
     const Layer& site = shape.layers[static_cast<size_t>(layer)];
     const auto queries = fill(layer, 2, site.num_heads * site.head_dim);
+    const auto bias = distance_bias(layer);
     std::vector<float> out(static_cast<size_t>(count() * site.num_heads * site.value_dim));
-    cache->attend(
-        {.layer = layer,
-         .rows = rows(),
-         .queries =
-             dense_view(queries.data(), Dtype::f32, {count(), site.num_heads, site.head_dim}),
-         .out = dense_view(out.data(), Dtype::f32, {count(), site.num_heads, site.value_dim})});
+    Attend given{
+        .layer = layer,
+        .rows = rows(),
+        .queries = dense_view(queries.data(), Dtype::f32, {count(), site.num_heads, site.head_dim}),
+        .out = dense_view(out.data(), Dtype::f32, {count(), site.num_heads, site.value_dim})};
+    if (site.distance_bias > 0)
+      given.distance_bias =
+          dense_view(bias.data(), Dtype::f32, {site.num_heads, site.distance_bias});
+    cache->attend(given);
+    return out;
+  }
+
+  /// [H, entries] of a layer.
+  std::vector<float> distance_bias(int layer) const {
+    const Layer& site = shape.layers[static_cast<size_t>(layer)];
+    std::vector<float> out;
+    for (int h = 0; h < site.num_heads; ++h)
+      for (int i = 0; i < site.distance_bias; ++i) out.push_back(3 * made_up(layer, 6, h, i));
     return out;
   }
 
