@@ -10,23 +10,16 @@
 #include "core/error.h"
 #include "tests/conformance/subjects.h"
 #include "tests/support/error.h"
-#include "tests/support/network.h"
 #include "tests/support/scratch.h"
 
 namespace kvlab::test {
 namespace {
 
-constexpr int64_t kTokens = 40;
 constexpr SplitPolicy kFixed{.kind = SplitPolicy::Kind::fixed, .tokens = 16};
 
 /// The same sums in another order: float32 dot products of 64 and softmax sums of 40 terms, on
 /// values of a few units.
 constexpr float kReordered = 3e-5F;
-
-NetworkConfig config(unsigned seed = 1) {
-  return {
-      .heads = 4, .kv_heads = 2, .head_dim = 32, .value_dim = 32, .tokens = kTokens, .seed = seed};
-}
 
 /// Largest difference over positions [first, last) of all layers.
 float apart(const Network& network, const Outputs& a, const Outputs& b, Range positions) {
@@ -106,7 +99,7 @@ class Conformance : public testing::TestWithParam<Subject> {
     return test::apart(network_, a, b, positions);
   }
 
-  const Network network_{config()};
+  const Network network_{network_config()};
 };
 
 TEST_P(Conformance, WhatSaysItIsExactReadsAsTheDenseCacheBitForBit) {
@@ -119,7 +112,7 @@ TEST_P(Conformance, WhatSaysItIsExactReadsAsTheDenseCacheBitForBit) {
 TEST_P(Conformance, NoQueryReadsTokensAfterIt) {
   if (!capabilities().causal_write) return;
   constexpr int64_t kDiffers = 23;
-  NetworkConfig other = config();
+  NetworkConfig other = network_config();
   other.differs_from = kDiffers;
   const Network changed(other);
   const Reading mine = reading().feed(kTokens, {kTokens});
@@ -129,7 +122,7 @@ TEST_P(Conformance, NoQueryReadsTokensAfterIt) {
 }
 
 TEST_P(Conformance, QueryHeadsOfAKvHeadAreAlike) {
-  NetworkConfig other = config();
+  NetworkConfig other = network_config();
   other.reverses_heads = true;
   const Network reversed(other);
   const Reading mine = reading().feed(kTokens, {11});
@@ -149,7 +142,7 @@ TEST_P(Conformance, QueryHeadsOfAKvHeadAreAlike) {
 }
 
 TEST_P(Conformance, ABatchIsItsSequencesAlone) {
-  const Network a(config(5)), b(config(6)), c(config(7));
+  const Network a(network_config(5)), b(network_config(6)), c(network_config(7));
   const std::shared_ptr<Cache> cache = make_cache(a, registry(), GetParam().spec, kFixed);
   Outputs out[3];
   const SeqId ids[] = {cache->add_sequence(), cache->add_sequence(), cache->add_sequence()};
@@ -189,7 +182,7 @@ TEST_P(Conformance, HowATextIsCutDoesNotMatterWhereTheStoredFormIsRead) {
 }
 
 TEST_P(Conformance, AForkReadsAsItsParentAndNeitherDisturbsTheOther) {
-  NetworkConfig other = config();
+  NetworkConfig other = network_config();
   other.differs_from = 20;
   const Network changed(other);
   const Reading whole = reading().feed(20, {20}).feed(kTokens);

@@ -57,6 +57,12 @@ TEST_P(Parameters, RefuseAnotherTypeAndWhatLiesOutsideTheRange) {
   }
 }
 
+TEST_P(Parameters, AreTriedAtTheirDefaultsUnlessTheNetworkIsNoneForTheMethod) {
+  const std::string refusal = refusal_of_defaults(GetParam());
+  EXPECT_THAT(refusal, testing::AnyOf("no error", StartsWith("E_CONFIG: "), StartsWith("E_SHAPE: "),
+                                      StartsWith("E_UNSUPPORTED: ")));
+}
+
 INSTANTIATE_TEST_SUITE_P(Registered, Parameters, testing::ValuesIn(registry().methods()),
                          [](const auto& method) { return method.param; });
 

@@ -9,12 +9,10 @@
 #include "core/error.h"
 #include "tests/conformance/subjects.h"
 #include "tests/support/error.h"
-#include "tests/support/network.h"
 
 namespace kvlab::test {
 namespace {
 
-constexpr int64_t kTokens = 40;
 constexpr SplitPolicy kFixed{.kind = SplitPolicy::Kind::fixed, .tokens = 16};
 
 size_t at(int64_t i) { return static_cast<size_t>(i); }
@@ -23,7 +21,7 @@ class Stored : public testing::TestWithParam<Subject> {
  protected:
   Composition composition() const {
     return compose(parse_methods(GetParam().spec, registry()), network_.shape(), registry(),
-                   nullptr, Dtype::f32);
+                   network_.access().get(), Dtype::f32);
   }
   bool drops() const {
     const Composition made = composition();
@@ -43,8 +41,7 @@ class Stored : public testing::TestWithParam<Subject> {
                   positions.size() > 1 ? ChunkEnd::prompt : ChunkEnd::step, out);
   }
 
-  const Network network_{
-      {.heads = 4, .kv_heads = 2, .head_dim = 32, .value_dim = 32, .tokens = kTokens, .seed = 3}};
+  const Network network_{network_config(3)};
 };
 
 // ---- bytes ----

@@ -9,6 +9,7 @@ void register_example_methods(Registry& registry) {
   register_palu_like(registry);
   register_goldfinch_like(registry);
   register_gate_like(registry);
+  register_centred_like(registry);
 }
 
 float map_entry(int what, int64_t i, int64_t j, double scale) {

@@ -1,6 +1,7 @@
 #pragma once
-// Four methods of a screen each, in float32, that use what the interfaces offer and no method of
-// this repository uses yet: what is stored may be shared, mapped, rebuilt or dropped per head.
+// Five methods of a screen each, in float32, that use what the interfaces offer and no method of
+// this repository uses yet: what is stored may be shared, mapped, rebuilt, dropped per head or
+// prepared offline.
 
 #include <cstring>
 
@@ -13,8 +14,9 @@ void register_slim_like(Registry& registry);
 void register_palu_like(Registry& registry);
 void register_goldfinch_like(Registry& registry);
 void register_gate_like(Registry& registry);
+void register_centred_like(Registry& registry);
 
-/// Adds the four.
+/// Adds the five.
 void register_example_methods(Registry& registry);
 
 /// Entry (i, j) of the fixed maps the methods use, in [-scale, scale]: `what` tells maps apart.

@@ -4,8 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "tests/support/network.h"
+#include "tests/support/refusal.h"
+#include "tests/support/scratch.h"
 
 namespace kvlab::test {
 namespace {
@@ -173,6 +176,56 @@ TEST(ExampleMethods, SharedRowsOfAGateAreKeptWhileAnyHeadWantsThem) {
       };
       return definition;
     });
+}
+
+/// Mean and spread of one channel of the keys over the whole text.
+std::pair<double, double> measured(const Network& network, int layer, int64_t channel) {
+  double mean = 0, variance = 0;
+  const auto n = static_cast<double>(network.tokens());
+  for (int64_t j = 0; j < network.tokens(); ++j) mean += network.keys(layer, j)[channel] / n;
+  for (int64_t j = 0; j < network.tokens(); ++j)
+    variance += std::pow(network.keys(layer, j)[channel] - mean, 2) / n;
+  return {mean, std::sqrt(variance)};
+}
+
+TEST(ExampleMethods, CentredLikeReadsKeysNoFartherFromTheMeanThanTheTextSaid) {
+  const Registry registry = registry_with_examples();
+  const Scratch folder;
+  for (NetworkConfig config : networks())
+    for (const int limit : {1, 2}) {
+      config.key_bias = config.value_bias = limit == 2;
+      Json method = {{"name", "centred_like"}, {"params", {{"limit", limit}}}};
+      prepare(Network(config), registry, parse_methods(method, registry)[0])
+          .save(folder / "prepared");
+      method["artifact"] = (folder / "prepared").string();
+      expect_equal(method, config, [&](const Network& network) {
+        return Definition{.key = [&, limit](int layer, int head, int64_t position) {
+          const int64_t d = network.shape().layers[static_cast<size_t>(layer)].head_dim;
+          std::vector<double> key;
+          for (int64_t c = head * d; c < (head + 1) * d; ++c) {
+            const auto [mean, spread] = measured(network, layer, c);
+            key.push_back(std::clamp<double>(network.keys(layer, position)[c],
+                                             mean - limit * spread, mean + limit * spread));
+          }
+          return key;
+        }};
+      });
+    }
+}
+
+TEST(ExampleMethods, CentredLikeRefusesTheArtifactOfAnotherModelOrATextOfNoSpread) {
+  const Registry registry = registry_with_examples();
+  const Scratch folder;
+  const MethodSpec method = parse_methods("centred_like", registry)[0];
+  prepare(Network({}), registry, method).save(folder / "prepared");
+  const Json spec{{"name", "centred_like"}, {"artifact", (folder / "prepared").string()}};
+  EXPECT_NO_THROW(run(Network({.text = 2}), registry, spec, {24})) << "the same model";
+  EXPECT_REFUSED("E_STALE_ARTIFACT", "was made for model",
+                 run(Network({.seed = 2}), registry, spec, {24}));
+  EXPECT_REFUSED("E_CONFIG", "run `kvlab prepare`",
+                 run(Network({}), registry, "centred_like", {24}));
+  EXPECT_REFUSED("E_CONFIG", "a spread needs two tokens",
+                 prepare(Network({.tokens = 1}), registry, method));
 }
 
 }  // namespace

@@ -6,7 +6,7 @@
 #include <random>
 #include <string>
 
-#include "core/compose.h"
+#include "core/error.h"
 #include "kernels/cpu_engine.h"
 
 namespace kvlab::test {
@@ -46,44 +46,165 @@ void reverse_heads(const NetworkConfig& config, std::vector<float>& queries) {
                        queries.begin() + static_cast<int64_t>(first) + b * d);
 }
 
+/// Equal for networks of one shape and one set of weights.
+std::string fingerprint_of(const NetworkConfig& config) {
+  std::string text = "random";
+  for (const int64_t number :
+       {int64_t{config.layers}, int64_t{config.heads}, int64_t{config.kv_heads},
+        int64_t{config.head_dim}, int64_t{config.value_dim}, int64_t{config.width},
+        config.window_left, static_cast<int64_t>(config.rope), int64_t{config.key_bias},
+        int64_t{config.value_bias}, int64_t{config.seed}})
+    text += "," + std::to_string(number);
+  return text;
+}
+
+ModelShape shape_of(const NetworkConfig& config) {
+  ModelShape shape{.architecture = "random",
+                   .fingerprint = fingerprint_of(config),
+                   .width = config.width,
+                   .vocab_size = 50,
+                   .max_positions = 1 << 20};
+  for (int l = 0; l < config.layers; ++l)
+    shape.layers.push_back({.block = l,
+                            .num_heads = config.heads,
+                            .num_kv_heads = config.kv_heads,
+                            .head_dim = config.head_dim,
+                            .value_dim = config.value_dim,
+                            .scale = 1 / std::sqrt(double(config.head_dim)),
+                            .window_left = config.window_left,
+                            .rope = rope_of(config),
+                            .key_bias = config.key_bias,
+                            .value_bias = config.value_bias});
+  return shape;
+}
+
+/// Standard normal numbers from a seed.
+class Normals {
+ public:
+  explicit Normals(unsigned seed) : random_(seed) {}
+  float operator()() { return normal_(random_); }
+
+ private:
+  std::mt19937 random_;
+  std::normal_distribution<float> normal_{};
+};
+
+/// [out, in], rows of length 1.
+std::vector<float> random_weight(int64_t out, int64_t in, Normals& draw) {
+  std::vector<float> weight(at(out * in));
+  std::ranges::generate(weight, std::ref(draw));
+  for (auto row = weight.begin(); row != weight.end(); row += in) {
+    const float length = std::sqrt(std::inner_product(row, row + in, row, 0.0F));
+    std::for_each(row, row + in, [&](float& x) { x /= length; });
+  }
+  return weight;
+}
+
+Network::Weights random_weights(const NetworkConfig& config, Normals& draw) {
+  const int64_t heads = config.heads, kv_heads = config.kv_heads, d = config.head_dim,
+                dv = config.value_dim, width = config.width;
+  Network::Weights weights{.query = random_weight(heads * d, width, draw),
+                           .key = random_weight(kv_heads * d, width, draw),
+                           .value = random_weight(kv_heads * dv, width, draw),
+                           .output = random_weight(width, heads * dv, draw)};
+  const auto bias = [&](bool wanted, std::vector<float>& to, int64_t size) {
+    if (wanted) to.resize(at(size));
+    std::ranges::generate(to, std::ref(draw));
+  };
+  bias(config.key_bias, weights.key_bias, kv_heads * d);
+  bias(config.value_bias, weights.value_bias, kv_heads * dv);
+  return weights;
+}
+
+/// y = W x + b of each row of x.
+std::vector<float> projected(const std::vector<float>& rows, int64_t width,
+                             const std::vector<float>& weight, const std::vector<float>& bias) {
+  std::vector<float> all;
+  for (auto row = rows.begin(); row != rows.end(); row += width)
+    for (auto w = weight.begin(); w != weight.end(); w += width) {
+      const auto feature = (w - weight.begin()) / width;
+      all.push_back(
+          std::inner_product(row, row + width, w, bias.empty() ? 0.0F : bias[at(feature)]));
+    }
+  return all;
+}
+
+class Access final : public ModelAccess {
+ public:
+  explicit Access(const Network& network) : network_(network) {}
+  const ModelShape& shape() const override { return network_.shape(); }
+
+  TensorView weight(std::string_view role, int layer) const override {
+    if (role == "embedding" || role == "head" || role == "query_bias" || role == "output_bias")
+      return {};
+    const Network::Weights& all = network_.weights(layer);
+    if (role == "query") return matrix(all.query, shape().width);
+    if (role == "key") return matrix(all.key, shape().width);
+    if (role == "value") return matrix(all.value, shape().width);
+    if (role == "output") return matrix(all.output, std::ssize(all.output) / shape().width);
+    if (role == "key_bias") return vector(all.key_bias);
+    if (role == "value_bias") return vector(all.value_bias);
+    fail("E_UNKNOWN", "random: weight role `", role, "`");
+  }
+
+  void visit(std::span<const int32_t> tokens,
+             const std::function<void(const Tap&)>& tap) const override {
+    const int64_t n = std::ssize(tokens);
+    KVLAB_REQUIRE(n <= network_.tokens(), "E_SHAPE", "random: has activations of ",
+                  network_.tokens(), " tokens, not of ", n);
+    for (int l = 0; l < std::ssize(shape().layers); ++l) {
+      const Layer& layer = shape().layers[at(l)];
+      const Network::Rows& rows = network_.rows(l);
+      const int64_t heads = layer.num_kv_heads, d = layer.head_dim;
+      tap({.layer = l,
+           .hidden = dense_view(rows.hidden.data(), Dtype::f32, {n, shape().width}),
+           .keys_pre_rope = dense_view(rows.keys.data(), Dtype::f32, {n, heads, d}),
+           .values = dense_view(rows.values.data(), Dtype::f32, {n, heads, layer.value_dim}),
+           .queries = dense_view(rows.queries.data(), Dtype::f32, {n, layer.num_heads, d})});
+    }
+  }
+
+  double loss(std::span<const int32_t>, const Attention&) override {
+    fail("E_UNSUPPORTED", "random: this network has no head, so no loss");
+  }
+
+ private:
+  static TensorView matrix(const std::vector<float>& weight, int64_t in) {
+    return dense_view(weight.data(), Dtype::f32, {std::ssize(weight) / in, in});
+  }
+  static TensorView vector(const std::vector<float>& bias) {
+    return bias.empty() ? TensorView{} : dense_view(bias.data(), Dtype::f32, {std::ssize(bias)});
+  }
+  const Network& network_;
+};
+
 }  // namespace
 
-Network::Network(const NetworkConfig& config) : config_(config), layers_(at(config.layers)) {
-  shape_.architecture = "random";
-  shape_.fingerprint = "random" + std::to_string(config.seed);
-  shape_.width = config.width;
-  shape_.vocab_size = 50;
-  shape_.max_positions = 1 << 20;
-  shape_.layers.assign(at(config.layers), {.num_heads = config.heads,
-                                           .num_kv_heads = config.kv_heads,
-                                           .head_dim = config.head_dim,
-                                           .value_dim = config.value_dim,
-                                           .scale = 1 / std::sqrt(double(config.head_dim)),
-                                           .window_left = config.window_left,
-                                           .rope = rope_of(config)});
-  for (int l = 0; l < config.layers; ++l) shape_.layers[at(l)].block = l;
-  std::mt19937 random(config.seed), other(config.seed + 1000);
-  std::normal_distribution<float> normal;
+Network::Network(const NetworkConfig& config)
+    : config_(config), shape_(shape_of(config)), layers_(at(config.layers)) {
+  Normals weight(config.seed), hidden(config.text), other(config.text + 1000);
+  for (int l = 0; l < config.layers; ++l) weights_.push_back(random_weights(config, weight));
   const int64_t differs = config.differs_from < 0 ? config.tokens : config.differs_from;
-  const auto fill = [&](std::vector<float>& rows, int64_t width) {
-    rows.resize(at(config.tokens * width));
-    std::ranges::generate(rows, [&] { return normal(random); });
-    std::generate(rows.begin() + differs * width, rows.end(), [&] { return normal(other); });
-  };
-  const int64_t d = config.head_dim;
-  for (Rows& rows : layers_) {
-    fill(rows.hidden, config.width);
-    fill(rows.keys, config.kv_heads * d);
-    fill(rows.values, int64_t{config.kv_heads} * config.value_dim);
-    fill(rows.queries, config.heads * d);
+  const int64_t width = config.width, d = config.head_dim;
+  for (size_t l = 0; l < layers_.size(); ++l) {
+    Rows& rows = layers_[l];
+    rows.hidden.resize(at(config.tokens * width));
+    std::ranges::generate(rows.hidden, std::ref(hidden));
+    std::generate(rows.hidden.begin() + differs * width, rows.hidden.end(), std::ref(other));
+    rows.keys = projected(rows.hidden, width, weights_[l].key, weights_[l].key_bias);
+    rows.values = projected(rows.hidden, width, weights_[l].value, weights_[l].value_bias);
+    rows.queries = projected(rows.hidden, width, weights_[l].query, {});
     if (config.reverses_heads) reverse_heads(config, rows.queries);
     rows.keys_rotated = rows.keys;
     for (int64_t i = 0; i < config.tokens * config.kv_heads; ++i)
       rotate(shape_.layers[0].rope, i / config.kv_heads, rows.keys_rotated.data() + i * d);
   }
+  std::mt19937 ids(config.text), other_ids(config.text + 1000);
   for (int64_t i = 0; i < config.tokens; ++i)
-    ids_.push_back(static_cast<int32_t>((i < differs ? random() : other()) % 50));
+    ids_.push_back(static_cast<int32_t>((i < differs ? ids() : other_ids()) % 50));
 }
+
+std::unique_ptr<ModelAccess> Network::access() const { return std::make_unique<Access>(*this); }
 
 const float* Network::hidden(int layer, int64_t position) const {
   return layers_[at(layer)].hidden.data() + position * config_.width;
@@ -168,14 +289,30 @@ void pass(Cache& cache, const std::vector<Feed>& feeds, ReadPolicy read, ChunkEn
   cache.end_chunk(end);
 }
 
+Artifact prepare(const Network& network, const Registry& registry, const MethodSpec& spec) {
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < network.tokens(); ++i) tokens.push_back(network.id(i));
+  const std::unique_ptr<ModelAccess> access = network.access();
+  const Artifact made =
+      registry.method(spec.name).prepare({.model = access.get(),
+                                          .params = &spec.params,
+                                          .tokens = tokens,
+                                          .progress = [](double, const std::string&) {}});
+  Json header = made.header();
+  header["method"] = spec.name;
+  header["method_params"] = spec.params;
+  header["model"] = network.shape().fingerprint;
+  return {std::move(header), made.tensors()};
+}
+
 std::shared_ptr<Engine> make_engine(int threads) { return make_cpu_engine({.threads = threads}); }
 
 std::unique_ptr<Cache> make_cache(const Network& network, const Registry& registry,
                                   const Json& method, SplitPolicy split, int threads) {
-  return std::make_unique<Cache>(
-      network.shape(),
-      compose(parse_methods(method, registry), network.shape(), registry, nullptr, Dtype::f32),
-      registry, Where{.engine = make_engine(threads), .split = split});
+  return std::make_unique<Cache>(network.shape(),
+                                 compose(parse_methods(method, registry), network.shape(), registry,
+                                         network.access().get(), Dtype::f32),
+                                 registry, Where{.engine = make_engine(threads), .split = split});
 }
 
 Outputs run(const Network& network, const Registry& registry, const Json& method,

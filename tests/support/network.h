@@ -1,12 +1,16 @@
 #pragma once
-// A network made of random rows: what every layer would hand to a cache for a text of n tokens, the
-// pass over a Cache, and the plain definition of attention to hold the result against.
+// A network of random projections and a text of random hidden rows: what every layer would hand to
+// a cache for n tokens, the pass over a Cache, what an offline step is given of it, and the plain
+// definition of attention to hold the result against.
 
 #include <functional>
 #include <memory>
 #include <vector>
 
+#include "core/artifact.h"
 #include "core/cache.h"
+#include "core/compose.h"
+#include "core/model_access.h"
 
 namespace kvlab::test {
 
@@ -14,9 +18,11 @@ struct NetworkConfig {
   int layers = 2, heads = 4, kv_heads = 2, head_dim = 8, value_dim = 8, width = 16;
   int64_t tokens = 24, window_left = -1;
   Rope::Style rope = Rope::Style::half_split;
-  unsigned seed = 1;
-  int64_t differs_from = -1;    // rows from this position on are others than those of the seed
-  bool reverses_heads = false;  // the query heads of a kv head in reverse order
+  bool key_bias = false, value_bias = false;
+  unsigned seed = 1;            // of the weights: equal ones are one model whatever the text
+  unsigned text = 1;            // seed of the hidden rows and the ids
+  int64_t differs_from = -1;    // hidden rows from this position on are others than those of `text`
+  bool reverses_heads = false;  // hands over the query heads of a kv head in reverse order
 };
 
 /// Of all layers, [tokens, H, dv] each.
@@ -35,6 +41,11 @@ class Network {
   const float* queries(int layer, int64_t position) const;
   int32_t id(int64_t position) const { return ids_[static_cast<size_t>(position)]; }
 
+  /// What stages and offline steps see of it, valid while the network lives: the weights below, and
+  /// as activations of any n tokens (at most the text's) those of the text's first n.
+  /// E_UNSUPPORTED: a loss.
+  std::unique_ptr<ModelAccess> access() const;
+
   /// One pass of the tokens `positions` of this text as `sequence`; their outputs go to `out`.
   void pass(Cache& cache, SeqId sequence, Range positions, ReadPolicy read, ChunkEnd end,
             Outputs& out) const;
@@ -45,9 +56,18 @@ class Network {
   };
   const Rows& rows(int layer) const { return layers_[static_cast<size_t>(layer)]; }
 
+  /// Projections of one layer, float32, [out, in] row-major as checkpoints have them; rows of
+  /// length 1, so that projected features vary as much as hidden ones.  Biases are empty where
+  /// there are none.
+  struct Weights {
+    std::vector<float> query{}, key{}, value{}, output{}, key_bias{}, value_bias{};
+  };
+  const Weights& weights(int layer) const { return weights_[static_cast<size_t>(layer)]; }
+
  private:
   NetworkConfig config_;
   ModelShape shape_{};
+  std::vector<Weights> weights_{};
   std::vector<Rows> layers_{};
   std::vector<int32_t> ids_{};
 };
@@ -60,6 +80,9 @@ struct Feed {
   Outputs* out = nullptr;
 };
 void pass(Cache& cache, const std::vector<Feed>& feeds, ReadPolicy read, ChunkEnd end);
+
+/// What `kvlab prepare` would make of a method with its parameters, on this network and its text.
+Artifact prepare(const Network& network, const Registry& registry, const MethodSpec& spec);
 
 /// The CPU engine with LibTorch's threads, or so many.
 std::shared_ptr<Engine> make_engine(int threads = 0);
