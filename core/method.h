@@ -60,6 +60,9 @@ struct Method {
   std::function<Stages(const Setup&)> stages{};
   /// The offline step; empty: the method has none.
   std::function<Artifact(const Calibration&)> prepare{};
+  /// The source's published tables, computed anew: {"tables": [{"title", "columns", "rows"}]},
+  /// cells strings or numbers.  Empty: none.
+  std::function<Json()> paper{};
 };
 
 }  // namespace kvlab

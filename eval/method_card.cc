@@ -221,7 +221,8 @@ Json method_card(const std::vector<MethodSpec>& specs, const Registry& registry,
                       {"summary", method.summary},
                       {"params", spec.params},
                       {"parameters", std::move(parameters)},
-                      {"prepared", static_cast<bool>(method.prepare)}});
+                      {"prepared", static_cast<bool>(method.prepare)},
+                      {"paper", static_cast<bool>(method.paper)}});
   }
   Json bytes = Json::array();
   for (const NamedShape& shape : named_shapes()) {
@@ -245,6 +246,10 @@ std::string method_card_text(const Json& card) {
   for (const Json& stage : card.at("stages")) {
     text += "\n" + stage.at("name").get<std::string>() + ": " +
             stage.at("summary").get<std::string>() + "\n\n" + parameters_text(stage);
+    if (stage.at("paper")) {
+      text += "\ntables of its paper: `kvlab info " + stage.at("name").get<std::string>() +
+              " --paper`\n";
+    }
   }
   if (card.contains("capabilities")) {
     const Json& c = card.at("capabilities");

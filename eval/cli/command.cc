@@ -22,17 +22,20 @@ extern "C" void on_interrupt(int signal) {
 
 }  // namespace
 
-void ModelOptions::add(CLI::App& command) {
-  command
-      .add_option("--model", model,
-                  "Hugging Face directory, a built-in model (recall2), or JSON such as "
-                  "'{\"path\": \"DIR\", \"dtype\": \"float32\"}'")
-      ->required()
-      ->type_name("DIR|NAME|JSON");
+CLI::Option& ModelOptions::add(CLI::App& command) {
+  CLI::Option& chosen =
+      *command
+           .add_option("--model", model,
+                       "Hugging Face directory, a built-in model (recall2), or JSON such as "
+                       "'{\"path\": \"DIR\", \"dtype\": \"float32\"}'")
+           ->required()
+           ->type_name("DIR|NAME|JSON");
   command
       .add_option("--dtype", dtype,
                   "dtype of the run: float32, bfloat16, float16 (default: the model's own)")
-      ->type_name("DTYPE");
+      ->type_name("DTYPE")
+      ->needs(&chosen);
+  return chosen;
 }
 
 Json ModelOptions::spec() const {

@@ -39,7 +39,8 @@ void add_worker(CLI::App& app, Invocation& invocation);
 /// Options that several commands have, with one name and one help text each.
 struct ModelOptions {
   std::string model{}, dtype{};
-  void add(CLI::App& command);
+  /// Returns --model, which is required.
+  CLI::Option& add(CLI::App& command);
   /// A directory, the name of a built-in model, or JSON.  E_FILE.
   Json spec() const;
 };

@@ -6,12 +6,13 @@
 #include "core/error.h"
 #include "core/version.h"
 #include "eval/catalogue.h"
-#include "eval/cli/command.h"
 #include "eval/cli/exit_code.h"
+#include "eval/cli/prepare_options.h"
 #include "eval/experiment/references.h"
 #include "eval/experiment/summary.h"
 #include "eval/method_card.h"
 #include "eval/model.h"
+#include "eval/prepare.h"
 #include "eval/text_table.h"
 #include "kernels/cpu_engine.h"
 
@@ -22,6 +23,9 @@ constexpr const char* kHelp =
     "Without an argument: the methods, tasks and protocols of this build.\n"
     "With a method (name, a+b, or JSON): its card. Parameters with defaults and ranges, what it\n"
     "promises, and the bytes per token it really takes in caches of well-known shapes.\n"
+    "With a method and --model: what its offline step finds there, as `kvlab prepare` prints it;\n"
+    "nothing is written.\n"
+    "With a method and --paper: the tables of its paper, computed anew.\n"
     "With a model directory: its shape and what a dense cache takes.\n"
     "With --references: numbers that others have published, of all methods or of the one named.\n";
 constexpr const char* kExamples =
@@ -30,14 +34,17 @@ constexpr const char* kExamples =
     "  kvlab info quant\n"
     "  kvlab info '{\"name\": \"quant\", \"params\": {\"bits\": 2}}' --json\n"
     "  kvlab info window+quant --tokens 32768\n"
+    "  kvlab info METHOD --model DIR --text calibration.txt\n"
+    "  kvlab info METHOD --paper\n"
     "  kvlab info path/to/model\n"
     "  kvlab info dense --references\n";
 
 struct Options {
   std::string what{};
   MethodOptions methods{};
+  PrepareOptions prepare{};
   int64_t tokens = 4096;
-  bool references = false, json = false;
+  bool references = false, paper = false, json = false;
 };
 
 Json overview(const Registry& registry) {
@@ -185,9 +192,45 @@ int print_references(const Options& options) {
   return kDone;
 }
 
+int print_paper(const Options& options, const Registry& registry) {
+  const auto specs = parse_methods(json_or_text(options.what, "method"), registry);
+  KVLAB_REQUIRE(specs.size() == 1, "E_CONFIG", "info: `", label(specs), "` is ", specs.size(),
+                " methods; --paper shows the tables of one");
+  const Method& method = registry.method(specs[0].name);
+  KVLAB_REQUIRE(method.paper != nullptr, "E_UNSUPPORTED", "info: ", method.name,
+                " has no tables of a paper to compute anew");
+  const Json paper = method.paper();
+  std::string text;
+  for (const Json& table : paper.at("tables"))
+    text += "## " + table.at("title").get<std::string>() + "\n\n" + table_text(table) + "\n";
+  if (options.json) {
+    print_json(paper);
+  } else {
+    print_text(text);
+  }
+  return kDone;
+}
+
+int print_findings(const Options& options, const Registry& registry) {
+  const MethodSpec method = method_to_prepare(json_or_text(options.what, "method"), registry);
+  const Artifact artifact = options.prepare.run(method, registry);
+  if (options.json) {
+    print_json(artifact.header());
+    return kDone;
+  }
+  const std::string text = findings_text(artifact);
+  print_text(text.empty() ? method.name +
+                                ": its offline step has nothing to show; `kvlab prepare` "
+                                "writes what it makes\n"
+                          : text);
+  return kDone;
+}
+
 int run_info(const Options& options) {
   if (options.references) return print_references(options);
   const Registry registry = options.methods.registry();
+  if (options.paper) return print_paper(options, registry);
+  if (!options.prepare.model.model.empty()) return print_findings(options, registry);
   Json document;
   std::string (*text)(const Json&) = nullptr;
   if (options.what.empty()) {
@@ -217,14 +260,19 @@ void add_info(CLI::App& app, Invocation& invocation) {
   auto options = std::make_shared<Options>();
   CLI::App& command = *app.add_subcommand("info", kHelp);
   command.footer(kExamples);
-  command.add_option("what", options->what, "a method or a model directory")
-      ->type_name("METHOD|DIR");
+  CLI::Option& what = *command.add_option("what", options->what, "a method or a model directory")
+                           ->type_name("METHOD|DIR");
+  CLI::Option& model = *options->prepare.add(command, "--tokens-file").required(false);
+  model.needs(&what);
   command.add_option("--tokens", options->tokens, "length of the prefill that a card measures")
       ->type_name("N")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   command.add_flag("--references", options->references,
                    "numbers that others have published, not comparable with ours");
+  command.add_flag("--paper", options->paper, "the tables of a method's paper, computed anew")
+      ->needs(&what)
+      ->excludes(&model);
   options->methods.add_plugins(command);
   add_json(command, options->json);
   command.callback(

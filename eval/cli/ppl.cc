@@ -169,7 +169,7 @@ void add_ppl(CLI::App& app, Invocation& invocation) {
   auto& text = *command.add_option("--text", options->text,
                                    "UTF-8 file, read through the model's own tokenizer");
   auto& tokens =
-      *command.add_option("--tokens", options->tokens,
+      *command.add_option("--tokens-file,--tokens", options->tokens,
                           "token file: a JSON list of integers, or integers separated by blanks");
   text.type_name("FILE")->excludes(&tokens);
   tokens.type_name("FILE");

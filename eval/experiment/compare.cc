@@ -17,8 +17,18 @@ namespace {
 struct StoredCell {
   Cell cell{};
   FinishedCell finished{};
-  std::string question{}, method{};
+  std::string question{}, method{}, artifacts{};
 };
+
+/// Takes what is in a described method's artifacts out of it, and returns it.
+std::string cut_artifacts(Json& method) {
+  Json digests = Json::array();
+  for (Json& stage : method) {
+    digests.push_back(stage.value("artifact_sha256", ""));
+    stage.erase("artifact_sha256");
+  }
+  return canonical(digests);
+}
 
 /// From a file of cells/, which says itself what it is of.
 std::unique_ptr<StoredCell> stored_cell(const Json& file) {
@@ -34,7 +44,9 @@ std::unique_ptr<StoredCell> stored_cell(const Json& file) {
   cell.seed = what.at("seed");
   stored->finished = finished_from(file, cell);
   stored->question = question_of(what);
-  stored->method = canonical(what.at("method"));
+  Json method = what.at("method");
+  stored->artifacts = cut_artifacts(method);
+  stored->method = canonical(method);
   return stored;
 }
 
@@ -73,6 +85,40 @@ void keep_method(StoredCells& cells, const std::string& title, const std::filesy
 
 std::string name_of(const StoredCell& cell) {
   return cell.cell.title + " on " + cell.cell.task.name;
+}
+
+using Partners = std::map<const StoredCell*, const StoredCell*>;
+
+/// For cells of `right` those of `left` that they are held against: the same question and, unless
+/// methods are compared `across`, the same method.  Where a method was prepared again, cells with
+/// the same artifacts come first.
+Partners partners_of(const StoredCells& right, const StoredCells& left, bool across) {
+  const auto loose = [&](const StoredCell& cell) {
+    return across ? cell.question : cell.question + cell.method;
+  };
+  std::map<std::string, const StoredCell*> waiting;  // by key, then artifacts
+  for (const auto& cell : left) waiting[loose(*cell) + cell->artifacts] = cell.get();
+  Partners partners;
+  const auto pair = [&](const StoredCell& cell, auto found) {
+    partners[&cell] = found->second;
+    waiting.erase(found);
+  };
+  for (const auto& cell : right) {
+    const auto same = waiting.find(loose(*cell) + cell->artifacts);
+    if (same != waiting.end()) pair(*cell, same);
+  }
+  for (const auto& cell : right) {
+    const auto other = waiting.lower_bound(loose(*cell));
+    const bool is_like = other != waiting.end() && other->first.starts_with(loose(*cell));
+    if (is_like && !partners.contains(cell.get())) pair(*cell, other);
+  }
+  return partners;
+}
+
+/// "quant", "quant → window", "slim (another artifact)"
+std::string method_of(const StoredCell& a, const StoredCell& b, bool across) {
+  if (across) return a.cell.title + " → " + b.cell.title;
+  return b.cell.title + (a.artifacts == b.artifacts ? "" : " (another artifact)");
 }
 
 void check_pair(const StoredCell& a, const StoredCell& b, bool allow_mixed) {
@@ -148,20 +194,18 @@ RunComparison compare_runs(const std::filesystem::path& a, const std::filesystem
   keep_method(left, options.method_a, a);
   keep_method(right, options.method_b, b);
   const bool across = !options.method_a.empty() && !options.method_b.empty();
-  const auto key = [&](const StoredCell& cell) {
-    return across ? cell.question : cell.question + cell.method;
-  };
-  std::map<std::string, const StoredCell*> reference;
-  for (const auto& cell : left) reference[key(*cell)] = cell.get();
+  const Partners partners = partners_of(right, left, across);
 
   RunComparison comparison;
+  std::set<const StoredCell*> paired;
   for (const auto& cell : right) {
-    const auto found = reference.find(key(*cell));
-    if (found == reference.end()) {
+    const auto found = partners.find(cell.get());
+    if (found == partners.end()) {
       comparison.added.push_back(name_of(*cell));
       continue;
     }
     const StoredCell& base = *found->second;
+    paired.insert(&base);
     check_pair(base, *cell, options.allow_mixed);
     comparison.nan_samples +=
         base.finished.outcome.nan_samples() + cell->finished.outcome.nan_samples();
@@ -176,20 +220,19 @@ RunComparison compare_runs(const std::filesystem::path& a, const std::filesystem
       const auto got = estimate(*metric, cell->finished.outcome, base.finished.outcome, false,
                                 {.seed = cell->cell.seed});
       if (!got) continue;
-      comparison.lines.push_back(
-          {.question = cell->question,
-           .heading = heading_of(cell->finished, catalogue),
-           .method = across ? base.cell.title + " → " + cell->cell.title : cell->cell.title,
-           .metric = metric->name,
-           .unit = metric->unit,
-           .better = metric->better,
-           .timing = metric->timing,
-           .estimate = *got,
-           .tolerance = tolerance_of(metric->name, options)});
+      comparison.lines.push_back({.question = cell->question,
+                                  .heading = heading_of(cell->finished, catalogue),
+                                  .method = method_of(base, *cell, across),
+                                  .metric = metric->name,
+                                  .unit = metric->unit,
+                                  .better = metric->better,
+                                  .timing = metric->timing,
+                                  .estimate = *got,
+                                  .tolerance = tolerance_of(metric->name, options)});
     }
-    reference.erase(found);
   }
-  for (const auto& [key_of_cell, cell] : reference) comparison.missing.push_back(name_of(*cell));
+  for (const auto& cell : left)
+    if (!paired.contains(cell.get())) comparison.missing.push_back(name_of(*cell));
   KVLAB_REQUIRE(!comparison.lines.empty(), "E_INCOMPARABLE", "compare: ", a.string(), " and ",
                 b.string(), " have no question and method in common; name two methods to compare ",
                 "one with the other");

@@ -7,7 +7,6 @@
 #include "core/error.h"
 #include "core/schema.h"
 #include "eval/experiment/expand.h"
-#include "eval/sha256.h"
 
 namespace kvlab {
 namespace {
@@ -95,6 +94,32 @@ std::set<std::string> varied_parameters(const std::vector<std::vector<MethodSpec
   }
   return varied;
 }
+
+/// Digests of the methods' artifacts, each file read once.
+class Digests {
+ public:
+  explicit Digests(const std::filesystem::path& folder) : folder_(folder) {}
+  std::vector<FileDigest> of(const std::vector<MethodSpec>& specs) {
+    std::vector<FileDigest> all;
+    for (const MethodSpec& spec : specs)
+      all.push_back(spec.artifact.empty() ? FileDigest{} : of_file(spec));
+    return all;
+  }
+
+ private:
+  const FileDigest& of_file(const MethodSpec& spec) {
+    const auto [found, is_new] = known_.try_emplace(spec.artifact);
+    if (!is_new) return found->second;
+    const std::filesystem::path path = from_folder(folder_, spec.artifact);
+    std::error_code ignored;
+    KVLAB_REQUIRE(std::filesystem::is_regular_file(path, ignored), "E_FILE", spec.name,
+                  ": artifact ", printable(path.native(), 400),
+                  " is no file; `kvlab prepare` writes one");
+    return found->second = digest_file(path);
+  }
+  const std::filesystem::path& folder_;
+  std::map<std::string, FileDigest> known_{};
+};
 
 std::vector<TaskSpec> tasks(const Json& given, const Catalogue& catalogue) {
   KVLAB_REQUIRE(!given.empty(), "E_CONFIG", "tasks: the list is empty",
@@ -280,12 +305,31 @@ std::string method_title(const std::vector<MethodSpec>& specs, const Registry& r
 Json describe(const Cell& cell) {
   Json task = cell.task.params;
   task["builtin"] = cell.task.name;
+  Json method = describe(cell.method);
+  for (size_t i = 0; i < cell.artifacts.size(); ++i) {
+    if (!cell.artifacts[i].sha256.empty()) method[i]["artifact_sha256"] = cell.artifacts[i].sha256;
+  }
   return {{"schema", kConfigSchema},
           {"model", cell.model},
           {"task", std::move(task)},
-          {"method", describe(cell.method)},
+          {"method", std::move(method)},
           {"matrix", matrix_json(cell.matrix)},
           {"seed", cell.seed}};
+}
+
+Json artifacts_of(const Cell& cell) {
+  Json all = Json::array();
+  for (size_t i = 0; i < cell.artifacts.size(); ++i) {
+    const auto& [sha256, bytes] = cell.artifacts[i];
+    if (sha256.empty()) continue;
+    all.push_back({{"path", cell.method[i].artifact}, {"sha256", sha256}, {"bytes", bytes}});
+  }
+  return all;
+}
+
+std::filesystem::path from_folder(const std::filesystem::path& folder,
+                                  const std::filesystem::path& path) {
+  return path.is_absolute() ? path : folder / path;
 }
 
 std::string question_of(Json described) {
@@ -316,8 +360,10 @@ Experiment parse_experiment(const Json& config, const std::filesystem::path& fol
   KVLAB_REQUIRE(count <= static_cast<size_t>(kMostExpanded), "E_CONFIG", "config: stands for ",
                 count, " cells, more than ", kMostExpanded);
   std::vector<Cell>& cells = experiment.cells;
+  Digests digests(folder);
   cells = cross({Cell{}}, all_methods, [&](Cell& cell, const auto& one) {
     cell.method = one;
+    cell.artifacts = digests.of(one);
     cell.title = method_title(one, registry, varied);
   });
   for (size_t i = 0; i < cells.size(); ++i) cells[i].is_dense = i == 0;

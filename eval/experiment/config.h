@@ -20,6 +20,7 @@
 
 #include "core/compose.h"
 #include "eval/catalogue.h"
+#include "eval/sha256.h"
 
 namespace kvlab {
 
@@ -41,6 +42,7 @@ struct Cell {
   Json model{};
   TaskSpec task{};
   std::vector<MethodSpec> method{};
+  std::vector<FileDigest> artifacts{};  // of each of them; empty where it names none
   CellMatrix matrix{};
   uint64_t seed = 0;
   bool is_dense = false;
@@ -52,12 +54,13 @@ struct Cell {
 struct Experiment {
   Json effective{};  // as given, after --set
   std::string name{};
-  std::filesystem::path output{}, folder{};  // files of tasks are looked up from `folder`
+  std::filesystem::path output{}, folder{};  // input files are looked up from `folder`
   double max_seconds = 0;                    // 0: no limit
   std::vector<Cell> cells{};  // methods outermost, dense first; then tasks, matrix, seeds
 };
 
-/// E_CONFIG, E_UNKNOWN, E_FORMAT: one sentence that names the key.
+/// E_CONFIG, E_UNKNOWN, E_FORMAT: one sentence that names the key.  E_FILE: an artifact that cannot
+/// be read; each is digested once, so that a cell's id says what is in it.
 Experiment parse_experiment(const Json& config, const std::filesystem::path& folder,
                             const Registry& registry, const Catalogue& catalogue);
 
@@ -76,8 +79,13 @@ std::string method_title(const std::vector<MethodSpec>& specs, const Registry& r
 /// First 16 hex digits of SHA-256 of the canonical JSON of {model, task, method, matrix, seed,
 /// schema}.
 std::string cell_id(const Cell& cell);
-/// That JSON.
+/// That JSON.  Beside a method's "artifact" stands "artifact_sha256".
 Json describe(const Cell& cell);
+/// [{"path", "sha256", "bytes"}] of those that its methods name, paths as they are written.
+Json artifacts_of(const Cell& cell);
+/// An input file of a config whose folder is `folder`.
+std::filesystem::path from_folder(const std::filesystem::path& folder,
+                                  const std::filesystem::path& path);
 /// What a described cell asks, whatever the method: cells of one question stand in one table.
 std::string question_of(Json described);
 

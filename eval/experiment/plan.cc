@@ -6,7 +6,6 @@
 #include "eval/model.h"
 #include "eval/model_files.h"
 #include "eval/rules.h"
-#include "eval/sha256.h"
 
 namespace kvlab {
 
@@ -22,17 +21,21 @@ std::string data_sha(const Work& work) {
   return digest.hex();
 }
 
-std::filesystem::path from_folder(const std::filesystem::path& folder,
-                                  const std::filesystem::path& path) {
-  return path.is_absolute() ? path : folder / path;
-}
-
 /// {"path": DIR} relative to the config's folder.
 Json located(Json spec, const std::filesystem::path& folder) {
   if (spec.is_object() && spec.contains("path") && spec["path"].is_string()) {
     spec["path"] = from_folder(folder, spec["path"].get<std::string>()).string();
   }
   return spec;
+}
+
+/// Artifacts relative to the config's folder.
+std::vector<MethodSpec> located(std::vector<MethodSpec> specs,
+                                const std::filesystem::path& folder) {
+  for (MethodSpec& spec : specs) {
+    if (!spec.artifact.empty()) spec.artifact = from_folder(folder, spec.artifact).string();
+  }
+  return specs;
 }
 
 /// Weights are not read yet, so artifacts made for them cannot be told from others yet.
@@ -129,14 +132,18 @@ PlannedCell Planner::plan(const Cell& cell, const std::filesystem::path& folder)
   const Json model = located(cell.model, folder);
   const ModelShape& shape = state_->shape(model);
   const std::string& who = cell.title;
-  const Composition composition = check_composition(cell.method, shape, state_->registry);
+  std::vector<MethodSpec> method = located(cell.method, folder);
+  const Composition composition = check_composition(method, shape, state_->registry);
   check_reading(composition, who, cell.matrix.read_policy);
 
   State::Prepared& prepared = state_->prepared(cell, model, folder);
   const Work& work = *prepared.work;
   if (prepared.data_sha.empty()) prepared.data_sha = data_sha(work);
-  PlannedCell planned{
-      .cell = &cell, .model = model, .work = prepared.work, .feeding = feeding_of(cell, work)};
+  PlannedCell planned{.cell = &cell,
+                      .model = model,
+                      .method = std::move(method),
+                      .work = prepared.work,
+                      .feeding = feeding_of(cell, work)};
   planned.says_exact = composition.capabilities.exact;
   if (!state_->options.allow_vacuous) {
     check_matters(composition, who, work.sample(0), planned.feeding);

@@ -16,7 +16,8 @@ namespace kvlab {
 
 struct PlannedCell {
   const Cell* cell = nullptr;
-  Json model{};  // its specification, paths looked up
+  Json model{};                      // its specification, paths looked up
+  std::vector<MethodSpec> method{};  // likewise
   std::shared_ptr<const Work> work{};
   Feeding feeding{};
   bool says_exact = false;  // Capabilities::exact of its method

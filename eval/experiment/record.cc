@@ -35,6 +35,17 @@ Json models_of(const Experiment& experiment, Planner& planner) {
   return all;
 }
 
+/// Of all methods, each once.
+Json artifacts_of(const Experiment& experiment) {
+  Json all = Json::array();
+  for (const Cell& cell : experiment.cells) {
+    for (Json& one : artifacts_of(cell)) {
+      if (std::find(all.begin(), all.end(), one) == all.end()) all.push_back(std::move(one));
+    }
+  }
+  return all;
+}
+
 Json ids_of(const Experiment& experiment) {
   Json ids = Json::array();
   for (const Cell& cell : experiment.cells) ids.push_back(cell.id);
@@ -72,6 +83,7 @@ Json start_record(const Experiment& experiment, const std::vector<PlannedCell>& 
       {"instruction_sets", cpu_instruction_sets()},
       {"threads", {{"asked", options.threads}, {"pool", thread_count()}, {"jobs", options.jobs}}},
       {"models", models_of(experiment, planner)},
+      {"artifacts", artifacts_of(experiment)},
       {"data", data_of(cells)},
       {"random", {{"scheme", kRandomScheme}, {"data_seeds", seeds_of(experiment)}}},
       {"bootstrap",

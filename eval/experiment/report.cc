@@ -47,6 +47,8 @@ Json line_head(const FinishedCell& cell) {
                {"seed", c.seed},
                {"context", context},
                {"dtype", cell.outcome.dtype}});
+  if (Json artifacts = artifacts_of(c); !artifacts.empty())
+    head["artifacts"] = std::move(artifacts);
   return head;
 }
 

@@ -70,9 +70,9 @@ void add_unmatched(const Json& line, bool is_new, Reproduction& reproduction) {
 
 std::vector<std::string> circumstances_of(const Json& was, const Json& is) {
   std::vector<std::string> all;
-  for (const char* place :
-       {"/build/commit", "/build/build", "/build/compiler", "/build/torch", "/machine/cpu",
-        "/machine/kernel", "/machine/environment", "/instruction_sets", "/threads", "/models"}) {
+  for (const char* place : {"/build/commit", "/build/build", "/build/compiler", "/build/torch",
+                            "/machine/cpu", "/machine/kernel", "/machine/environment",
+                            "/instruction_sets", "/threads", "/models", "/artifacts"}) {
     const Json::json_pointer pointer(place);
     const Json old = was.value(pointer, Json()), now = is.value(pointer, Json());
     if (old != now)

@@ -89,7 +89,7 @@ int64_t tokens_of(const PlannedCell& planned) {
 }
 
 std::optional<CellOutcome> run_cell(const PlannedCell& planned, const CellRun& run) {
-  const Composition composition = compose(planned.cell->method, run.model->shape(), *run.registry,
+  const Composition composition = compose(planned.method, run.model->shape(), *run.registry,
                                           access_of(*run.model).get(), run.model->dtype());
   const Subject subject{.model = run.model,
                         .composition = &composition,

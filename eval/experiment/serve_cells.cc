@@ -45,7 +45,8 @@ class Server {
 
   const Cell& cell(const std::string& id) const {
     const auto found = std::ranges::find(experiment_.cells, id, &Cell::id);
-    KVLAB_CHECK(found != experiment_.cells.end());
+    KVLAB_REQUIRE(found != experiment_.cells.end(), "E_INCOMPARABLE", "worker: cell ", id,
+                  " is another one now: an artifact has changed meanwhile");
     return *found;
   }
 

@@ -57,6 +57,20 @@ TEST_P(Parameters, RefuseAnotherTypeAndWhatLiesOutsideTheRange) {
   }
 }
 
+TEST_P(Parameters, OfAMethodWhosePaperIsComputedAnewComeWithWholeTables) {
+  if (registry().method(GetParam()).paper == nullptr) return;
+  const Json paper = registry().method(GetParam()).paper();
+  EXPECT_FALSE(paper.at("tables").empty());
+  for (const Json& table : paper.at("tables")) {
+    EXPECT_TRUE(table.at("title").is_string());
+    EXPECT_FALSE(table.at("rows").empty()) << table.at("title");
+    for (const Json& row : table.at("rows")) {
+      EXPECT_EQ(row.size(), table.at("columns").size()) << table.at("title") << row;
+      for (const Json& cell : row) EXPECT_TRUE(cell.is_string() || cell.is_number()) << row;
+    }
+  }
+}
+
 TEST_P(Parameters, AreTriedAtTheirDefaultsUnlessTheNetworkIsNoneForTheMethod) {
   const std::string refusal = refusal_of_defaults(GetParam());
   EXPECT_THAT(refusal, testing::AnyOf("no error", StartsWith("E_CONFIG: "), StartsWith("E_SHAPE: "),

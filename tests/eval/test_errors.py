@@ -132,7 +132,7 @@ def test_the_exit_table_is_the_documented_one(kvlab, repository):
 
 
 def test_prepare(kvlab, tokens):
-    made = ["--model", "recall2", "--tokens", tokens, "--out"]
+    made = ["--model", "recall2", "--tokens-file", tokens, "--out"]
     assert "dense has no offline step" in kvlab.refused(
         "E_UNSUPPORTED", 3, "prepare", "dense", *made, "x"
     )

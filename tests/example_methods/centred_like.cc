@@ -25,9 +25,9 @@ void measure(const TensorView& keys, float* mean, float* spread) {
       squares += x * x;
     }
     const double middle = sum / static_cast<double>(rows);
+    const double variance = squares / static_cast<double>(rows) - middle * middle;
     mean[c] = static_cast<float>(middle);
-    spread[c] =
-        static_cast<float>(std::sqrt(squares / static_cast<double>(rows) - middle * middle));
+    spread[c] = static_cast<float>(std::sqrt(std::max(variance, 0.0)));
   }
 }
 
@@ -37,18 +37,23 @@ Artifact prepare_centred(const Calibration& calibration) {
                 calibration.tokens.size());
   const ModelShape& shape = calibration.model->shape();
   std::vector<Tensor> tensors;
+  Json rows = Json::array();
   calibration.model->visit(calibration.tokens, [&](const Tap& tap) {
     const Layer& layer = shape.layers[static_cast<size_t>(tap.layer)];
     for (const char* name : {"mean", "spread"})
       tensors.push_back(make_tensor(name + std::to_string(tap.layer), Dtype::f32,
                                     {layer.num_kv_heads, layer.head_dim}));
-    measure(tap.keys_pre_rope, std::prev(tensors.end(), 2)->view.as<float>(),
-            tensors.back().view.as<float>());
+    float* const spreads = tensors.back().view.as<float>();
+    measure(tap.keys_pre_rope, std::prev(tensors.end(), 2)->view.as<float>(), spreads);
+    rows.push_back({tap.layer, *std::max_element(spreads, spreads + tensors.back().view.numel())});
     calibration.progress(tap.layer / static_cast<double>(shape.layers.size()), "spreads");
   });
   return {{{"method", "centred_like"},
            {"method_params", *calibration.params},
-           {"model", shape.fingerprint}},
+           {"model", shape.fingerprint},
+           {"table", {{"columns", {"layer", "largest spread"}}, {"rows", rows}}},
+           {"notes",
+            {"spreads are those of " + std::to_string(calibration.tokens.size()) + " tokens"}}},
           std::move(tensors)};
 }
 
@@ -77,9 +82,10 @@ class Centred final : public Project {
   void rows(const Append& append, NewRows& out) const override {
     const Side& side = sides_[static_cast<size_t>(append.layer)];
     for_rows(append.keys_pre_rope, out.stream("key"), [&](const float* key, float* row) {
-      for (int64_t c = 0; c < side.mean.numel(); ++c)
-        row[c] = std::clamp((key[c] - side.mean.as<float>()[c]) / side.spread.as<float>()[c],
-                            -limit_, limit_);
+      for (int64_t c = 0; c < side.mean.numel(); ++c) {
+        const float spread = side.spread.as<float>()[c], off = key[c] - side.mean.as<float>()[c];
+        row[c] = spread > 0 ? std::clamp(off / spread, -limit_, limit_) : 0;
+      }
     });
     const int64_t width = append.values.size(1) * append.values.size(2);
     for_rows(append.values, out.stream("value"),
@@ -95,6 +101,17 @@ class Centred final : public Project {
   std::vector<Side> sides_{};
   std::vector<Layout> layouts_{};
 };
+
+// ---- what its paper would print
+
+Json normal_tables() {
+  Json rows = Json::array();
+  for (const int limit : {1, 2}) rows.push_back({limit, std::erfc(limit / std::sqrt(2.0))});
+  return {{"tables",
+           {{{"title", "Share of normal keys beyond the limit"},
+             {"columns", {"limit", "share"}},
+             {"rows", rows}}}}};
+}
 
 }  // namespace
 
@@ -112,7 +129,8 @@ void register_centred_like(Registry& registry) {
           },
       .stages =
           [](const Setup& setup) { return Stages{.project = std::make_shared<Centred>(setup)}; },
-      .prepare = prepare_centred});
+      .prepare = prepare_centred,
+      .paper = normal_tables});
 }
 
 }  // namespace kvlab::test

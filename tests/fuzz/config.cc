@@ -38,9 +38,9 @@ const Catalogue& tasks() {
 void kvlab::fuzz::target(std::string_view text) {
   if (text.size() > 4096) return;  // sweeps multiply: long inputs are only slow
   Experiment experiment;
-  const bool valid = fuzz::accepts({"E_FORMAT", "E_CONFIG", "E_UNKNOWN", "E_NONFINITE"}, [&] {
-    experiment = parse_experiment(parse_json(text, "input"), ".", registry(), tasks());
-  });
+  const bool valid = fuzz::accepts(
+      {"E_FORMAT", "E_CONFIG", "E_UNKNOWN", "E_NONFINITE", "E_FILE"},
+      [&] { experiment = parse_experiment(parse_json(text, "input"), ".", registry(), tasks()); });
   if (!valid) return;
   for (const Cell& cell : experiment.cells) {
     const Cell& dense = experiment.cells.at(cell.reference);

@@ -4,6 +4,7 @@
 
 #include <gmock/gmock.h>
 
+#include "core/files.h"
 #include "eval/experiment/report.h"
 #include "eval/experiment/run_directory.h"
 #include "tests/support/refusal.h"
@@ -22,11 +23,14 @@ class Compare : public testing::Test {
   Compare() {
     registry_.add(Method{.name = "dense", .summary = "as it is"});
     registry_.add(Method{.name = "other", .summary = "test"});
-    experiment_ = parse_experiment({{"schema", "kvlab-config/1"},
-                                    {"model", {{"builtin", "recall2"}}},
-                                    {"tasks", {{{"builtin", "mqar"}, {"samples", 16}}}},
-                                    {"methods", {"other"}}},
-                                   {}, registry_, catalogue());
+    experiment_ = with("other");
+  }
+  Experiment with(const Json& method) {
+    return parse_experiment({{"schema", "kvlab-config/1"},
+                             {"model", {{"builtin", "recall2"}}},
+                             {"tasks", {{{"builtin", "mqar"}, {"samples", 16}}}},
+                             {"methods", Json::array({method})}},
+                            folder_.path(), registry_, catalogue());
   }
 
   /// A run of both methods: `right` of 16 samples are answered by `other`, from so many bytes.
@@ -123,6 +127,26 @@ TEST_F(Compare, TwoMethodsOfOneRun) {
   EXPECT_THAT(verdicts(across, "dense → other"), ElementsAre(-1));
   EXPECT_THAT(comparison_markdown(across), HasSubstr("worse"));
   EXPECT_EQ(to_json(across).at("comparisons").at(0).at("verdict"), "worse");
+}
+
+TEST_F(Compare, AMethodThatWasPreparedAgainIsHeldAgainstWhatItWas) {
+  const auto prepared = [&](const char* contents) {
+    write_file(folder_ / "made", contents);
+    experiment_ = with({{"name", "other"}, {"artifact", "made"}});
+  };
+  prepared("one");
+  const auto a = run("a", 16);
+  prepared("two");
+  const auto b = run("b", 4);
+  const RunComparison again = compare(a, b);
+  EXPECT_THAT(verdicts(again, "other (another artifact)"), ElementsAre(-1, -1, 0));
+  EXPECT_THAT(again.missing, IsEmpty());
+  prepared("one");
+  run("b", 16);  // beside the cell of the other artifact
+  const RunComparison both = compare(a, b);
+  EXPECT_THAT(verdicts(both, "other"), ElementsAre(0, 0, 0));
+  EXPECT_THAT(both.added, ElementsAre("other on mqar"));
+  EXPECT_THAT(both.missing, IsEmpty());
 }
 
 TEST_F(Compare, SamplesThatMetNaNAreCounted) {

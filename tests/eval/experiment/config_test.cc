@@ -4,7 +4,9 @@
 
 #include <set>
 
+#include "core/files.h"
 #include "tests/support/refusal.h"
+#include "tests/support/scratch.h"
 
 namespace kvlab {
 namespace {
@@ -160,6 +162,29 @@ TEST(Config, TheIdOfAnExampleIsStable) {
             R"("model":{"builtin":"recall2"},"schema":"kvlab-config/1","seed":0,)"
             R"("task":{"builtin":"mqar","context":0,"length":0,"pairs":8,"power_a":1.0,)"
             R"("protocol":"decode","query_chunk":0,"samples":32}})");
+}
+
+TEST(Config, AnArtifactCountsFromTheFolderAndIsPartOfTheIdByWhatIsInIt) {
+  const test::Scratch folder;
+  const Json config = with({{"methods", {{{"name", "bits"}, {"artifact", "made/bits"}}}}});
+  const auto parsed = [&] {
+    return parse_experiment(config, folder.path(), registry(), catalogue()).cells.at(1);
+  };
+  EXPECT_REFUSED("E_FILE", "made/bits", parsed());
+  std::filesystem::create_directory(folder / "made");
+  EXPECT_REFUSED("E_FILE", "is no file",
+                 parse_experiment(with({{"methods", {{{"name", "bits"}, {"artifact", "made"}}}}}),
+                                  folder.path(), registry(), catalogue()));
+  write_file(folder / "made" / "bits", "one");
+  const Cell one = parsed();
+  const Json stage = describe(one).at("method").at(0), used = artifacts_of(one).at(0);
+  EXPECT_EQ(stage.at("artifact"), "made/bits");
+  EXPECT_EQ(stage.at("artifact_sha256"), sha256_hex("one"));
+  EXPECT_EQ(used, Json({{"path", "made/bits"}, {"sha256", sha256_hex("one")}, {"bytes", 3}}));
+  EXPECT_EQ(parsed().id, one.id);
+  write_file(folder / "made" / "bits", "two");
+  EXPECT_NE(parsed().id, one.id);
+  EXPECT_EQ(artifacts_of(parse(minimal()).cells[0]), Json::array());
 }
 
 TEST(Config, UnknownKeysAreRefusedWithTheNearest) {
