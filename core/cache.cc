@@ -60,7 +60,7 @@ cache::Impl::Impl(const ModelShape& model, Composition made_of, const Registry& 
       last_ran(layers.plans.size()),
       ran_on(layers.plans.size(), nullptr),
       rows(std::make_unique<cache::AppendedRows>(*this)) {
-  for (const Layer& layer : shape.layers) has_cross |= layer.kind == Layer::Kind::cross;
+  has_cross = kvlab::has_cross(shape);
 }
 
 cache::Impl::~Impl() = default;
@@ -96,6 +96,10 @@ void Cache::drop(SeqId sequence) { impl_->drop(sequence); }
 void Cache::truncate(SeqId sequence, int64_t positions) { impl_->truncate(sequence, positions); }
 int64_t Cache::tokens_seen(SeqId sequence) const {
   return impl_->sequence(sequence, "tokens_seen").seen;
+}
+
+int64_t Cache::encoder_tokens_seen(SeqId sequence) const {
+  return impl_->sequence(sequence, "encoder_tokens_seen").encoder_seen;
 }
 
 void Cache::begin_chunk(const Chunk& chunk) { impl_->begin(chunk); }

@@ -71,6 +71,7 @@ class Cache {
   void drop(SeqId sequence);
   void truncate(SeqId sequence, int64_t positions);
   int64_t tokens_seen(SeqId sequence) const;
+  int64_t encoder_tokens_seen(SeqId sequence) const;
 
   void begin_chunk(const Chunk& chunk);
   Needs needs(int layer, int64_t rows) const;

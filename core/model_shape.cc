@@ -83,12 +83,22 @@ void check_states(const ModelShape& shape) {
 
 }  // namespace
 
-int64_t dense_bytes_per_token(const ModelShape& shape) {
+bool has_cross(const ModelShape& shape) {
+  return std::ranges::any_of(shape.layers,
+                             [](const Layer& layer) { return layer.kind == Layer::Kind::cross; });
+}
+
+int64_t dense_bytes_per_token(const ModelShape& shape, Layer::Kind kind) {
   int64_t bytes = 0;
   for (const Layer& layer : shape.layers)
-    if (layer.kind != Layer::Kind::tap)
+    if (layer.kind == kind)
       bytes += int64_t{2} * layer.num_kv_heads * (layer.head_dim + layer.value_dim);
   return bytes;
+}
+
+int64_t dense_bytes(const ModelShape& shape, int64_t tokens, int64_t encoder_tokens) {
+  return tokens * dense_bytes_per_token(shape) +
+         encoder_tokens * dense_bytes_per_token(shape, Layer::Kind::cross);
 }
 
 void check(const ModelShape& shape) {

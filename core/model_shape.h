@@ -62,9 +62,14 @@ struct ModelShape {
   std::vector<StateSpec> states{};
 };
 
-/// Bytes one token takes in a dense 16-bit cache: sum over layers that append of Hkv (d + dv) 2.
+/// Whether the network has an encoder, whose tokens cross layers store.
+bool has_cross(const ModelShape& shape);
+
+/// Bytes one token takes in a dense 16-bit cache: sum of Hkv (d + dv) 2 over the layers that append
+/// it, self layers a decoder's token, cross layers an encoder's.
+int64_t dense_bytes_per_token(const ModelShape& shape, Layer::Kind kind = Layer::Kind::self);
 /// The yardstick of every compression ratio (specification: evaluation, section 8).
-int64_t dense_bytes_per_token(const ModelShape& shape);
+int64_t dense_bytes(const ModelShape& shape, int64_t tokens, int64_t encoder_tokens);
 
 /// E_SHAPE with the first thing that does not fit: H % Hkv, dims, rotary_dim, slopes, ...
 void check(const ModelShape& shape);

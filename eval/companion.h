@@ -13,6 +13,8 @@ class Companion {
   virtual ~Companion() = default;
   /// The run's own cache, before anything is fed: it may be watched.
   virtual void joins(Cache& cache) = 0;
+  /// The encoder is about to run; its sequence is the run's own.
+  virtual void before(const EncoderPass& pass) = 0;
   /// A pass is about to run; its rows' sequence is the run's own.
   virtual void before(const Pass& pass) = 0;
   /// Logits of the wanted rows [first, first + block.size(0)) of that pass and their labels, those

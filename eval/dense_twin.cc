@@ -49,6 +49,13 @@ void DenseTwin::choose_probes(int64_t rows) {
   decoded_ += rows;
 }
 
+void DenseTwin::before(const EncoderPass& pass) {
+  EncoderPass own = pass;
+  own.sequence = sequence_;
+  own.read = ReadPolicy::raw_chunk;
+  reference_.model->encode(cache_, own);
+}
+
 void DenseTwin::before(const Pass& pass) {
   const int64_t vocab = reference_.model->shape().vocab_size;
   choose_probes(pass.rows.size());
@@ -68,7 +75,9 @@ void DenseTwin::record(const Attend& attend) {
   Site& site = sites_[static_cast<size_t>(attend.layer)];
   site.outputs.clear();
   for (const size_t row : probes_) site.outputs.push_back(row_of(attend.out, row));
-  if (!asked_first_ && !attend.rotated) site.query = row_of(attend.queries, 0);
+  if (asked_first_ || attend.rotated) return;
+  site.query = row_of(attend.queries, 0);
+  site.distance_bias = attend.distance_bias;
 }
 
 void DenseTwin::compare(const Attend& attend) {
@@ -84,8 +93,11 @@ void DenseTwin::compare_first_query(std::span<const int32_t> positions) {
   if (positions.front() != other_->tokens_seen(other_context_)) return;  // a turn from nothing
   for (size_t i = 0; i < sites_.size(); ++i) {
     if (sites_[i].query.empty()) continue;
-    compare_scores(static_cast<int>(i), sites_[i].query, {&cache_, sequence_},
-                   {other_, other_context_}, sites_[i].result);
+    const AskedQuery asked{.features = sites_[i].query,
+                           .position = positions.front(),
+                           .distance_bias = sites_[i].distance_bias};
+    compare_scores(static_cast<int>(i), asked, {&cache_, sequence_}, {other_, other_context_},
+                   sites_[i].result);
   }
 }
 

@@ -18,6 +18,7 @@ class DenseTwin final : public Companion {
   explicit DenseTwin(const Subject& reference);
 
   void joins(Cache& cache) override;
+  void before(const EncoderPass& pass) override;
   void before(const Pass& pass) override;
   void logits(int64_t first, TensorView block, std::span<const int32_t> labels) override;
   void prefilled(const Cache& cache, SeqId sequence) override;
@@ -38,6 +39,7 @@ class DenseTwin final : public Companion {
     std::vector<double> head_error{}, head_norm{};
     std::vector<std::vector<float>> outputs{};  // of the probed rows of the pass
     std::vector<float> query{};                 // of its first row
+    TensorView distance_bias{};                 // Attend's: the model's own
   };
   const Subject& reference_;
   Cache cache_;

@@ -58,7 +58,10 @@ Sample as_fed(const Sample& sample, const Feeding& feeding) {
 }
 
 Sample in_one_pass(const Sample& sample) {
-  Sample joined{.id = sample.id, .context = with_labels(sample.context), .meta = sample.meta};
+  Sample joined{.id = sample.id,
+                .encoder_tokens = sample.encoder_tokens,
+                .context = with_labels(sample.context),
+                .meta = sample.meta};
   for (const Turn& turn : sample.turns) join(joined.context, turn.query);
   return joined;
 }

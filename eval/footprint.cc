@@ -29,7 +29,14 @@ void check_bytes(const Cache& cache) {
   check_bytes(cache.bytes(), layers, 4096);
 }
 
-Footprint footprint(const Cache& cache, int64_t tokens, Dtype run_dtype) {
+int64_t dense_bytes_in(Dtype run_dtype, const ModelShape& shape, int64_t tokens,
+                       int64_t encoder_tokens) {
+  return dense_bytes(shape, tokens, encoder_tokens) / size_of(Dtype::f16) * size_of(run_dtype);
+}
+
+Footprint footprint(const Cache& cache, SeqId sequence, Dtype run_dtype) {
+  const int64_t tokens = cache.tokens_seen(sequence);
+  const int64_t encoder_tokens = cache.encoder_tokens_seen(sequence);
   const Bytes total = cache.bytes();
   Footprint print{.tokens = tokens,
                   .payload = total.payload,
@@ -38,8 +45,8 @@ Footprint footprint(const Cache& cache, int64_t tokens, Dtype run_dtype) {
                   .state = total.state,
                   .committed = total.committed,
                   .scratch = total.scratch};
-  print.dense = dense_bytes_per_token(cache.shape()) * tokens;
-  print.dense_run = print.dense / 2 * size_of(run_dtype);
+  print.dense = dense_bytes(cache.shape(), tokens, encoder_tokens);
+  print.dense_run = dense_bytes_in(run_dtype, cache.shape(), tokens, encoder_tokens);
   return print;
 }
 

@@ -83,6 +83,39 @@ void softmax(std::span<double> logits) {
   for (double& x : logits) x /= sum;
 }
 
+double capped(const Layer& site, double logit) {
+  return site.softcap > 0 ? site.softcap * std::tanh(logit / site.softcap) : logit;
+}
+
+/// Of a self layer's head, for a key so far behind the query; hidden ones are -infinity.
+double logit(const Layer& site, const AskedQuery& query, size_t head, int64_t distance,
+             double product) {
+  if (site.window_left >= 0 && distance > site.window_left) return -INFINITY;
+  double logit = site.scale * product;
+  if (site.distance_bias > 0) {
+    const auto h = static_cast<int64_t>(head);
+    const int64_t entry = std::min<int64_t>(distance, site.distance_bias - 1);
+    logit += reinterpret_cast<const float*>(query.distance_bias.at(h))[entry];
+  }
+  logit = capped(site, logit);
+  if (!site.alibi_slopes.empty()) logit -= site.alibi_slopes[head] * static_cast<double>(distance);
+  return logit;
+}
+
+/// Of the probabilities at positions 0, 1, ... those that a list does not hold.
+double mass_outside(std::span<const int32_t> list, std::span<const double> probs) {
+  double lost = 0;
+  auto held = list.begin();
+  for (size_t j = 0; j < probs.size(); ++j) {
+    if (held != list.end() && *held == static_cast<int32_t>(j)) {
+      ++held;
+    } else {
+      lost += probs[j];
+    }
+  }
+  return lost;
+}
+
 }  // namespace
 
 void compare_outputs(std::span<const float> dense, std::span<const float> other,
@@ -105,10 +138,12 @@ void compare_outputs(std::span<const float> dense, std::span<const float> other,
 void compare_rows(int layer, const Held& dense, const Held& other, LayerFidelity& result) {
   const Layer& site = dense.cache->shape().layers[static_cast<size_t>(layer)];
   const auto lists = lists_of(layer, other);
-  if (site.kind != Layer::Kind::self || lists.empty()) return;
+  if (lists.empty()) return;
   for (const auto& list : lists)
-    result.retained.insert(result.retained.end(),
-                           static_cast<size_t>(site.num_kv_heads) / lists.size(), std::ssize(list));
+    if (site.kind == Layer::Kind::self)
+      result.retained.insert(result.retained.end(),
+                             static_cast<size_t>(site.num_kv_heads) / lists.size(),
+                             std::ssize(list));
   for (const Range run : common_runs(lists)) {
     const Stored a = stored(layer, dense, run), b = stored(layer, other, run);
     result.key_error += distance_squared(floats(a.keys), floats(b.keys));
@@ -122,57 +157,50 @@ void compare_rows(int layer, const Held& dense, const Held& other, LayerFidelity
   }
 }
 
-void compare_scores(int layer, std::span<const float> query, const Held& dense, const Held& other,
+void compare_scores(int layer, const AskedQuery& query, const Held& dense, const Held& other,
                     LayerFidelity& result) {
   const Layer& site = dense.cache->shape().layers[static_cast<size_t>(layer)];
   const auto lists = lists_of(layer, other);
-  const auto prompt = static_cast<int32_t>(other.cache->tokens_seen(other.sequence));
-  if (site.kind != Layer::Kind::self || lists.empty() || prompt == 0) return;
+  const bool crosses = site.kind == Layer::Kind::cross;
+  // On self layers the query's own row comes last, which `other` does not have yet.
+  const int64_t rows =
+      crosses ? dense.cache->encoder_tokens_seen(dense.sequence) : int64_t{query.position} + 1;
+  const int64_t before = crosses ? rows : query.position;
+  if (lists.empty() || before == 0) return;
   const auto width = static_cast<size_t>(site.head_dim);
   const auto kv_heads = static_cast<size_t>(site.num_kv_heads);
   const auto heads = static_cast<size_t>(site.num_heads), groups = heads / kv_heads;
   Tensor q = make_tensor("query", Dtype::f32, {1, site.num_heads, site.head_dim});
-  std::ranges::copy(query, reinterpret_cast<float*>(q.view.data));
-  rotate(site, prompt, q.view);
-  const auto head = [&](const Tensor& rows, size_t row, size_t h, size_t of) {
-    return floats(rows).subspan((row * of + h) * width, width);
+  std::ranges::copy(query.features, reinterpret_cast<float*>(q.view.data));
+  rotate(site, query.position, q.view);
+  const auto head = [&](const Tensor& from, size_t row, size_t h, size_t of) {
+    return floats(from).subspan((row * of + h) * width, width);
   };
 
-  const Stored all = stored(layer, dense, {0, prompt + 1});
+  const Stored all = stored(layer, dense, {0, rows});
   rotate(site, 0, all.keys.view);
-  for (size_t h = 0; h < (site.distance_bias > 0 ? 0 : heads); ++h) {
+  for (size_t h = 0; h < heads; ++h) {
     std::vector<double> logits;
-    for (int32_t j = 0; j <= prompt; ++j) {
-      double logit = site.scale * dot(head(q, 0, h, heads),
-                                      head(all.keys, static_cast<size_t>(j), h / groups, kv_heads));
-      if (site.softcap > 0) logit = site.softcap * std::tanh(logit / site.softcap);
-      if (!site.alibi_slopes.empty()) logit += site.alibi_slopes[h] * (j - prompt);
-      const bool hidden = site.window_left >= 0 && j < prompt - site.window_left;
-      logits.push_back(hidden ? -INFINITY : logit);
+    for (int64_t j = 0; j < rows; ++j) {
+      const double product =
+          dot(head(q, 0, h, heads), head(all.keys, static_cast<size_t>(j), h / groups, kv_heads));
+      logits.push_back(crosses ? capped(site, site.scale * product)
+                               : logit(site, query, h, query.position - j, product));
     }
     softmax(logits);
-    const auto& list = lists[h / groups * lists.size() / kv_heads];
-    double lost = 0;
-    auto held = list.begin();
-    for (int32_t j = 0; j < prompt; ++j) {
-      if (held != list.end() && *held == j) {
-        ++held;
-      } else {
-        lost += logits[static_cast<size_t>(j)];
-      }
-    }
-    result.mass_lost.push_back(lost);
+    result.mass_lost.push_back(mass_outside(lists[h / groups * lists.size() / kv_heads],
+                                            std::span(logits).first(static_cast<size_t>(before))));
   }
 
   for (const Range run : common_runs(lists)) {
-    const Stored rows = stored(layer, other, run);
-    rotate(site, static_cast<int32_t>(run.first), rows.keys.view);
+    const Stored kept = stored(layer, other, run);
+    rotate(site, static_cast<int32_t>(run.first), kept.keys.view);
     for (size_t r = 0; r < static_cast<size_t>(run.size()); ++r)
       for (size_t h = 0; h < heads; ++h) {
         const auto asked = head(q, 0, h, heads);
         const double error =
             dot(asked, head(all.keys, static_cast<size_t>(run.first) + r, h / groups, kv_heads)) -
-            dot(asked, head(rows.keys, r, h / groups, kv_heads));
+            dot(asked, head(kept.keys, r, h / groups, kv_heads));
         result.score_max_abs = std::max(result.score_max_abs, site.scale * std::abs(error));
       }
   }

@@ -20,13 +20,20 @@ struct Held {
   SeqId sequence{};
 };
 
-/// Rows both hold after the same prompt.  Layers without a list of their own, and those of
-/// cross-attention, are left as they are.
+/// Rows both hold after the same prompt, on cross layers the encoder's.  Layers without a list of
+/// their own are left as they are.
 void compare_rows(int layer, const Held& dense, const Held& other, LayerFidelity& result);
 
-/// What the first query after that prompt would read: `query` float32 [H * d], not rotated, at the
-/// position behind the prompt; `dense` has seen that position, `other` has not.
-void compare_scores(int layer, std::span<const float> query, const Held& dense, const Held& other,
+/// A query as a layer was asked it.
+struct AskedQuery {
+  std::span<const float> features{};  // [H * d], not rotated
+  int32_t position = 0;
+  TensorView distance_bias{};  // Attend's
+};
+
+/// What the first query after that prompt would read, at the position behind it; `dense` has seen
+/// that position, `other` has not.
+void compare_scores(int layer, const AskedQuery& query, const Held& dense, const Held& other,
                     LayerFidelity& result);
 
 }  // namespace kvlab

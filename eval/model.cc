@@ -32,8 +32,8 @@ Recall2Spec recall2(const Json& spec) {
 struct Kind {
   std::string_view name;    // of a builtin; empty: a directory
   std::string_view schema;  // see core/schema.h
-  DecoderConfig (*config)(const Json&);
-  Network (*network)(const Json&);
+  ModelOutline (*outline)(const Json&);
+  std::unique_ptr<Model> (*load)(const Json&);
 };
 
 constexpr std::string_view kDirectorySchema = R"({
@@ -54,10 +54,11 @@ constexpr std::string_view kRecall2Schema = R"({
   "device": {"type": "string", "default": "cpu", "choices": ["cpu"], "doc": "where it runs"}})";
 
 constexpr std::array<Kind, 2> kKinds{
-    {{"", kDirectorySchema, [](const Json& spec) { return huggingface_config(huggingface(spec)); },
-      [](const Json& spec) { return read_huggingface(huggingface(spec)); }},
-     {"recall2", kRecall2Schema, [](const Json& spec) { return recall2_config(recall2(spec)); },
-      [](const Json& spec) { return make_recall2(recall2(spec)); }}}};
+    {{"", kDirectorySchema, [](const Json& spec) { return huggingface_outline(huggingface(spec)); },
+      [](const Json& spec) { return load_huggingface(huggingface(spec)); }},
+     {"recall2", kRecall2Schema,
+      [](const Json& spec) { return outline_of(recall2_config(recall2(spec))); },
+      [](const Json& spec) { return make_decoder_model(make_recall2(recall2(spec))); }}}};
 
 const Kind& kind_of(const Json& spec) {
   KVLAB_REQUIRE(spec.is_object() && spec.contains("path") != spec.contains("builtin"), "E_CONFIG",
@@ -79,20 +80,24 @@ Json completed(const Kind& kind, const Json& spec) {
   return Schema::parse(kind.schema, "model").complete(spec, "model");
 }
 
-DecoderConfig config_of(const Json& spec) {
-  const Kind& kind = kind_of(spec);
-  return kind.config(completed(kind, spec));
-}
-
 }  // namespace
 
-ModelShape shape_of(const Json& spec) { return shape_of(config_of(spec)); }
+ModelOutline outline_of(const Json& spec) {
+  const Kind& kind = kind_of(spec);
+  return kind.outline(completed(kind, spec));
+}
 
-int32_t begin_token_of(const Json& spec) { return config_of(spec).begin_token; }
+void Model::encode(Cache&, const EncoderPass&) {
+  fail("E_UNSUPPORTED", shape().architecture, ": has no encoder");
+}
+
+ModelShape shape_of(const Json& spec) { return outline_of(spec).shape; }
+
+int32_t begin_token_of(const Json& spec) { return outline_of(spec).begin_token; }
 
 std::unique_ptr<Model> load_model(const Json& spec) {
   const Kind& kind = kind_of(spec);
-  return make_decoder_model(kind.network(completed(kind, spec)));
+  return kind.load(completed(kind, spec));
 }
 
 Tensor forward_logits(Model& model, Cache& cache, const Pass& pass) {

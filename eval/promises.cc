@@ -20,7 +20,7 @@ Sample short_prompt(const Sample& sample) {
   fed.labels.assign(fed.ids.begin() + (fed.ids.empty() ? 0 : 1), fed.ids.end());
   fed.labels.resize(fed.ids.size(), kUnscored);
   fed.recall.assign(fed.ids.size(), 0);
-  return {.id = sample.id, .context = std::move(fed)};
+  return {.id = sample.id, .encoder_tokens = sample.encoder_tokens, .context = std::move(fed)};
 }
 
 }  // namespace
@@ -53,7 +53,7 @@ void MemoryWatch::joins(Cache& cache) {
 
 void MemoryWatch::prefilled(const Cache& cache, SeqId sequence) {
   constexpr int64_t kUnnoticed = int64_t{8} << 20;
-  const Footprint now = footprint(cache, cache.tokens_seen(sequence), run_dtype_);
+  const Footprint now = footprint(cache, sequence, run_dtype_);
   const int64_t kept = heap_bytes() - heap_ - std::max<int64_t>(now.scratch - scratch_, 0);
   const int64_t saved = now.dense_run - now.cache_bytes();
   if (saved <= 0) return;

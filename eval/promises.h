@@ -23,6 +23,7 @@ class MemoryWatch final : public Companion {
  public:
   MemoryWatch(std::string_view who, Dtype run_dtype) : who_(who), run_dtype_(run_dtype) {}
   void joins(Cache& cache) override;
+  void before(const EncoderPass&) override {}
   void before(const Pass&) override {}
   void logits(int64_t, TensorView, std::span<const int32_t>) override {}
   void prefilled(const Cache& cache, SeqId sequence) override;

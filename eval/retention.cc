@@ -27,7 +27,8 @@ std::vector<std::vector<double>> needle_retention(const Cache& cache, SeqId sequ
   for (int i = 0; i < static_cast<int>(layers.size()); ++i) {
     std::vector<double>& heads = all.emplace_back();
     const auto lists = static_cast<int>(cache.live_rows(i, sequence).size());
-    if (lists == 0) continue;
+    // Cross layers hold tokens of the encoder; needles lie in the context.
+    if (lists == 0 || layers[static_cast<size_t>(i)].kind == Layer::Kind::cross) continue;
     const int kv_heads = layers[static_cast<size_t>(i)].num_kv_heads;
     for (int list = 0; list < lists; ++list) {
       const double share = share_held(cache.positions(i, sequence, list), needles);

@@ -47,13 +47,15 @@ class SampleRun {
   void phases(const Sample& sample) {
     reset_peak_resident();
     const double begin = seconds_now();
+    source_ = sample.encoder_tokens;
+    encode_source();
     feed(sample.context, feeding_.prefill_chunk, Phase::prefill);
     outcome_->timing.prefill_s = seconds_now() - begin - scoring_s_;
     outcome_->timing.prefill_tokens = tokens_;
     outcome_->timing.compress_s = cache_.storing_seconds();
     outcome_->timing.peak_rss_prefill = peak_resident_bytes();
     check_bytes(cache_);
-    outcome_->after_prefill = footprint(cache_, tokens_, subject_.where.run_dtype);
+    outcome_->after_prefill = footprint(cache_, sequence_, subject_.where.run_dtype);
     outcome_->retention = needle_retention(cache_, sequence_, sample.needles);
     if (tokens_ > 0) note_kernels(Phase::prefill);
     if (onlookers_.companion != nullptr) onlookers_.companion->prefilled(cache_, sequence_);
@@ -68,7 +70,7 @@ class SampleRun {
       }
     }
     check_bytes(cache_);
-    outcome_->end = footprint(cache_, tokens_, subject_.where.run_dtype);
+    outcome_->end = footprint(cache_, sequence_, subject_.where.run_dtype);
     if (outcome_->decode_passes == 0) return;
     outcome_->timing.attend_s = cache_.attending_seconds() - attended_s_;
     outcome_->mean_decode_bytes = decode_bytes_ / static_cast<double>(outcome_->decode_passes);
@@ -85,6 +87,7 @@ class SampleRun {
       using enum Companion::Branch;
       onlookers_.companion->branch(turn.from_nothing ? empty : fork);
     }
+    if (turn.from_nothing) encode_source();
     held_ = cache_.payload(sequence_);
     take_turn(turn);
     cache_.drop(sequence_);
@@ -151,6 +154,27 @@ class SampleRun {
     if (turn.stop.empty()) return false;
     const std::string text = subject_.tokenizer->decode(made);
     return end_of(text, turn, made) < text.size();
+  }
+
+  /// Ahead of a sequence's first token, where the model has an encoder.
+  void encode_source() {
+    if (source_.empty()) return;
+    const EncoderPass pass{.sequence = sequence_, .token_ids = source_, .read = feeding_.read};
+    if (onlookers_.companion != nullptr) onlookers_.companion->before(pass);
+    subject_.model->encode(cache_, pass);
+    held_ = cache_.payload(sequence_);
+    if (held_ != dense_run(0, std::ssize(source_))) note_event();
+    if (onlookers_.fed) onlookers_.fed(std::ssize(source_));
+  }
+
+  int64_t dense_run(int64_t tokens, int64_t encoder_tokens) const {
+    return dense_bytes_in(subject_.where.run_dtype, cache_.shape(), tokens, encoder_tokens);
+  }
+
+  /// Rows were stored otherwise than as they came.
+  void note_event() {
+    ++outcome_->compress_events;
+    event_at_ = tokens_;
   }
 
   /// In chunks of at most `chunk` tokens (0: all at once).
@@ -231,12 +255,9 @@ class SampleRun {
   }
 
   void finish_pass(Phase phase, int64_t tokens, double seconds) {
-    const Footprint now = footprint(cache_, tokens_, subject_.where.run_dtype);
+    const Footprint now = footprint(cache_, sequence_, subject_.where.run_dtype);
     const int64_t held = std::exchange(held_, cache_.payload(sequence_));
-    if (held_ - held != now.dense_run / tokens_ * tokens) {
-      ++outcome_->compress_events;
-      event_at_ = tokens_;
-    }
+    if (held_ - held != dense_run(tokens, 0)) note_event();
     if (now.cache_bytes() > outcome_->peak.cache_bytes()) outcome_->peak = now;
     if (phase == Phase::prefill) return;
     ++outcome_->decode_passes;
@@ -285,8 +306,9 @@ class SampleRun {
   SeqId sequence_;
   Outcome* outcome_ = nullptr;
   std::vector<KernelUse> kernels_{};
-  int64_t tokens_ = 0;  // fed so far
-  int64_t held_ = 0;    // the sequence's payload after the newest pass
+  std::span<const int32_t> source_{};  // what the encoder reads
+  int64_t tokens_ = 0;                 // fed so far
+  int64_t held_ = 0;                   // the sequence's payload after the newest pass
   static constexpr int64_t kNoEvent = -1;
   int64_t event_at_ = kNoEvent;   // tokens that had been fed at the last compression
   std::vector<int32_t> unfed_{};  // generated, and not yet in the cache

@@ -71,6 +71,7 @@ Json describe(const Sample& sample) {
             {"match", sample.match}, {"turns_restart", sample.turns_restart},
             {"stop", stop},          {"meta", meta_of(sample)}};
   if (first_line) line["first_line"] = true;
+  if (!sample.encoder_tokens.empty()) line["encoder_ids"] = sample.encoder_tokens;
   return line;
 }
 

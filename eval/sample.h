@@ -34,11 +34,13 @@ struct Turn {
   std::string text{}, answer_prefix{};  // the query in words, for readers; tokens are what is fed
 };
 
-/// Phases: the context is prefilled and compressed; each turn's query is fed through the compressed
-/// cache; then the turn's tokens are generated.  A turn sees what earlier turns left in the cache,
-/// their generated tokens included, or, when turns_restart, the context alone.
+/// Phases: the encoder reads its tokens, where there is one; the context is prefilled and
+/// compressed; each turn's query is fed through the compressed cache; then the turn's tokens are
+/// generated.  A turn sees what earlier turns left in the cache, their generated tokens included,
+/// or, when turns_restart, the context alone.
 struct Sample {
   std::string id{};
+  std::vector<int32_t> encoder_tokens{};  // of models with an encoder: it reads them first
   Fed context{};
   std::vector<Turn> turns{};
   bool turns_restart = false;
@@ -49,7 +51,8 @@ struct Sample {
 };
 
 /// What is fed and asked: {"id", "context_ids", "query_ids", "labels", ...}; query and labels of
-/// all turns are joined, as the labels are of context and queries.
+/// all turns are joined, as the labels are of context and queries.  "encoder_ids" where there are
+/// any.
 Json describe(const Sample& sample);
 
 /// One line of a sample file: what describe() says and {"task", "seed"}; of text the words instead

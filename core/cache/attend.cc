@@ -92,6 +92,9 @@ void cache::Impl::check_query_rows(const RowMap& rows, bool crosses) {
     KVLAB_REQUIRE(!is_asked[at(one.open)], "E_SEQUENCE", "cache: attend: sequence ", id,
                   " is named twice");
     is_asked[at(one.open)] = true;
+    KVLAB_REQUIRE(!crosses || one.encoder_seen > 0, "E_ORDER", "cache: attend: sequence ", id,
+                  " asks a cross layer, but has no encoder tokens; append them first, in a pass ",
+                  "with `encoder` set");
     const Range mine = rows.rows_of(i);
     KVLAB_REQUIRE(mine.first <= mine.last, "E_SHAPE", "cache: attend: indptr falls from ",
                   mine.first, " to ", mine.last);

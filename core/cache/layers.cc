@@ -207,7 +207,9 @@ class Planner {
 
   void check_reindexing(int layer, const LayerPlan& plan) const {
     if (!plan.reindexes) return;
-    KVLAB_REQUIRE(plan.layout.key.rotate && !plan.layout.rebuilds, "E_COMPOSE", "layer ", layer,
+    const bool turns = static_cast<bool>(shape_.layers[at(layer)].rope);
+    KVLAB_REQUIRE((plan.layout.key.rotate || !turns) && !plan.layout.rebuilds, "E_COMPOSE",
+                  "layer ", layer,
                   ": positions can be renumbered only where keys are rotated when they are read; "
                   "ask for unrotated keys");
     KVLAB_REQUIRE(plan.main >= 0 && out_.groups[at(plan.main)].first == plan.sinks, "E_COMPOSE",

@@ -6,6 +6,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/linear.h>
+#include <ATen/ops/relu.h>
 #include <ATen/ops/rsqrt.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/silu.h>
@@ -32,6 +33,8 @@ at::Tensor activated(Activation activation, const at::Tensor& x) {
       return at::gelu(x, "none");
     case Activation::gelu_tanh:
       return at::gelu(x, "tanh");
+    case Activation::relu:
+      return at::relu(x);
   }
   KVLAB_CHECK(false);
 }

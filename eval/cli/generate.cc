@@ -75,8 +75,8 @@ PromptTokens read_prompt(const Options& options, const Json& spec, int64_t vocab
 }
 
 /// What is held at the end, and the most that the process ever held.
-Json memory_json(const Cache& cache, int64_t tokens, const Model& model) {
-  const Footprint held = footprint(cache, tokens, model.dtype());
+Json memory_json(const Cache& cache, SeqId sequence, const Model& model) {
+  const Footprint held = footprint(cache, sequence, model.dtype());
   return {
       {"cache_bytes", held.cache_bytes()},       {"dense_bytes", held.dense},
       {"dense_bytes_run_dtype", held.dense_run}, {"committed_bytes", held.committed},
@@ -89,6 +89,7 @@ int run_generate(const Options& options) {
   const Json spec = options.model.spec();
   const auto specs = parse_methods(options.method.spec(), registry);
   const ModelShape config_shape = shape_of(spec);
+  refuse_encoder(config_shape, "generate");
   check_composition(specs, config_shape, registry);
   PromptTokens prompt = read_prompt(options, spec, config_shape.vocab_size);
   const auto length = static_cast<int64_t>(prompt.tokens.size());
@@ -128,7 +129,7 @@ int run_generate(const Options& options) {
                   {"threads", threads},
                   {"read_policy", options.read_policy},
                   {"timing", {{"seconds", seconds}}}};
-    document.update(memory_json(cache, cache.tokens_seen(sequence), *model));
+    document.update(memory_json(cache, sequence, *model));
     if (prompt.tokenizer) document["text"] = text;
     print_json(document);
   } else {

@@ -1,6 +1,7 @@
 // kvlab info: what this build knows, one method's card, or what a model directory holds.
 
 #include <filesystem>
+#include <map>
 #include <set>
 
 #include "core/error.h"
@@ -84,30 +85,49 @@ std::string overview_text(const Json& all) {
          "\n\n`kvlab info METHOD` shows a method's card, `kvlab info DIR` a model.\n";
 }
 
+std::string_view name_of(Layer::Kind kind) {
+  return kind == Layer::Kind::self ? "self" : kind == Layer::Kind::cross ? "cross" : "tap";
+}
+
+std::string_view name_of(EncoderInput input) {
+  return input == EncoderInput::none        ? "none"
+         : input == EncoderInput::token_ids ? "tokens"
+                                            : "features";
+}
+
 Json layer_json(const Layer& layer) {
-  return {{"heads", layer.num_heads},
+  return {{"kind", name_of(layer.kind)},
+          {"heads", layer.num_heads},
           {"kv_heads", layer.num_kv_heads},
           {"head_dim", layer.head_dim},
           {"value_dim", layer.value_dim},
           {"window_left", layer.window_left},
           {"softcap", layer.softcap},
-          {"rope", layer.rope.style != Rope::Style::none}};
+          {"rope", layer.rope.style != Rope::Style::none},
+          {"distance_bias", layer.distance_bias}};
 }
 
-/// Layers that are alike, together: [{"layers": [first, last], ...}].
+/// Layers that are alike, together: [{"layers": [first, last], "kind", ...}], the layers of that
+/// kind from first to last; in an encoder-decoder self and cross layers alternate.
 Json layers_json(const ModelShape& shape) {
   Json groups = Json::array();
+  std::map<Layer::Kind, size_t> newest;  // group of a kind
   for (size_t i = 0; i < shape.layers.size(); ++i) {
     Json one = layer_json(shape.layers[i]);
-    if (!groups.empty()) {
-      Json before = groups.back();
-      before.erase("layers");
-      if (before == one) {
-        groups.back()["layers"][1] = i;
+    one["layers"] = {i, i};
+    const auto [group, is_first] = newest.emplace(shape.layers[i].kind, groups.size());
+    if (!is_first) {
+      Json& before = groups[group->second];
+      one["layers"][0] = before["layers"][0];
+      Json extended = before;
+      extended["layers"][1] = i;
+      if (extended == one) {
+        before = std::move(extended);
         continue;
       }
+      one["layers"][0] = i;
+      group->second = groups.size();
     }
-    one["layers"] = {i, i};
     groups.push_back(std::move(one));
   }
   return groups;
@@ -115,7 +135,8 @@ Json layers_json(const ModelShape& shape) {
 
 Json model_json(const std::string& directory) {
   const Json spec{{"path", directory}};
-  const ModelShape shape = shape_of(spec);
+  const ModelOutline outline = outline_of(spec);
+  const ModelShape& shape = outline.shape;
   int64_t weights = 0;
   for (const auto& entry : std::filesystem::directory_iterator(directory)) {
     if (entry.path().extension() == ".safetensors") {
@@ -132,28 +153,30 @@ Json model_json(const std::string& directory) {
           {"max_positions", shape.max_positions},
           {"layers", layers_json(shape)},
           {"num_layers", shape.layers.size()},
-          {"begin_token", begin_token_of(spec)},
+          {"begin_token", outline.begin_token},
+          {"encoder_reads", name_of(outline.encoder_input)},
           {"weight_file_bytes", weights},
           {"tokenizer", has("tokenizer.json")    ? "tokenizer.json"
                         : has("tokenizer.model") ? "tokenizer.model"
                                                  : "none"},
-          {"dense_bytes_per_token", dense_bytes_per_token(shape)}};
+          {"dense_bytes_per_token", dense_bytes_per_token(shape)},
+          {"dense_bytes_per_encoder_token", dense_bytes_per_token(shape, Layer::Kind::cross)}};
 }
 
 std::string model_text(const Json& model) {
   std::string text = "# " + model.at("path").get<std::string>() + "\n\n";
   for (const char* name : {"architecture", "num_layers", "width", "vocab_size", "max_positions",
-                           "tokenizer", "begin_token"}) {
+                           "tokenizer", "begin_token", "encoder_reads"}) {
     const Json& value = model.at(name);
     text += std::string(name) + ": " +
             (value.is_string() ? value.get<std::string>() : value.dump()) + "\n";
   }
   text += "weight files: " + readable_bytes(model.at("weight_file_bytes")) + "\n\n";
-  TextTable table({"layers", "heads", "kv heads", "head dim", "window", "soft-cap"});
+  TextTable table({"layers", "attention", "heads", "kv heads", "head dim", "window", "soft-cap"});
   for (const Json& group : model.at("layers")) {
     const Json& range = group.at("layers");
     const int64_t window = group.at("window_left");
-    table.add({range[0].dump() + "-" + range[1].dump(), group.at("heads").dump(),
+    table.add({range[0].dump() + "-" + range[1].dump(), group.at("kind"), group.at("heads").dump(),
                group.at("kv_heads").dump(), group.at("head_dim").dump(),
                window < 0 ? "none" : std::to_string(window), group.at("softcap").dump()});
   }
@@ -164,6 +187,8 @@ std::string model_text(const Json& model) {
     text += ", " + readable_bytes(static_cast<double>(per_token) * static_cast<double>(most)) +
             " at " + std::to_string(most) + " tokens";
   }
+  if (const int64_t source = model.at("dense_bytes_per_encoder_token"); source > 0)
+    text += ", and " + std::to_string(source) + " bytes per encoder token";
   return text + "\n";
 }
 

@@ -8,6 +8,8 @@
 #include "eval/cli/progress.h"
 #include "eval/experiment/run.h"
 #include "eval/experiment/summary.h"
+#include "eval/model.h"
+#include "eval/rules.h"
 
 namespace kvlab::cli {
 namespace {
@@ -139,6 +141,7 @@ Json document(const FinishedCell& cell, const FinishedCell& dense, const Options
 int run_ppl(const Options& options) {
   const Registry registry = options.method.registry();
   const Experiment experiment = parse_experiment(config_of(options), {}, registry, catalogue());
+  refuse_encoder(shape_of(options.model.spec()), "ppl");
   Progress progress;
   watch_interrupts();
   const RunResult result =

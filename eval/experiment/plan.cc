@@ -11,11 +11,13 @@ namespace kvlab {
 
 namespace {
 
-/// Of the samples themselves, whatever they were made of.
-std::string data_sha(const Work& work) {
+/// Of the samples themselves, whatever they were made of; each fits the model.
+std::string data_sha(const Work& work, const ModelOutline& model, std::string_view task) {
   Sha256 digest;
   for (int64_t i = 0; i < work.count; ++i) {
-    const std::string line = canonical(describe(work.sample(i))) + "\n";
+    const Sample sample = work.sample(i);
+    check_source(model, task, sample);
+    const std::string line = canonical(describe(sample)) + "\n";
     digest.update({reinterpret_cast<const u8*>(line.data()), line.size()});
   }
   return digest.hex();
@@ -39,9 +41,9 @@ std::vector<MethodSpec> located(std::vector<MethodSpec> specs,
 }
 
 /// Weights are not read yet, so artifacts made for them cannot be told from others yet.
-ModelShape without_fingerprint(ModelShape shape) {
-  shape.fingerprint.clear();
-  return shape;
+ModelOutline without_fingerprint(ModelOutline model) {
+  model.shape.fingerprint.clear();
+  return model;
 }
 
 Feeding feeding_of(const Cell& cell, const Work& work) {
@@ -69,7 +71,7 @@ struct Planner::State {
   PlanOptions options;
   std::map<std::string, Prepared> works;    // by model, task and seed
   std::map<std::string, Json> model_files;  // by model
-  std::map<std::string, ModelShape> shapes;
+  std::map<std::string, ModelOutline> outlines;
   std::map<std::string, std::shared_ptr<Tokenizer>> tokenizers;  // by model
 
   const std::shared_ptr<Tokenizer>& tokenizer(const Json& model, const std::string& why) {
@@ -78,23 +80,23 @@ struct Planner::State {
     return one;
   }
 
-  const ModelShape& shape(const Json& model) {
+  const ModelOutline& outline(const Json& model) {
     const std::string key = canonical(model);
-    const auto found = shapes.find(key);
-    return found != shapes.end()
+    const auto found = outlines.find(key);
+    return found != outlines.end()
                ? found->second
-               : shapes.emplace(key, without_fingerprint(shape_of(model))).first->second;
+               : outlines.emplace(key, without_fingerprint(outline_of(model))).first->second;
   }
 
   Prepared& prepared(const Cell& cell, const Json& model, const std::filesystem::path& folder) {
     const std::string key =
         canonical({model, cell.task.name, cell.task.params, cell.seed, folder.string()});
     if (const auto found = works.find(key); found != works.end()) return found->second;
-    const ModelShape& shape_here = shape(model);
+    const ModelOutline& here = outline(model);
     const TaskSetup setup{.params = &cell.task.params,
                           .seed = cell.seed,
-                          .shape = &shape_here,
-                          .begin_token = begin_token_of(model),
+                          .shape = &here.shape,
+                          .begin_token = here.begin_token,
                           .read_text =
                               [&](const auto& path) {
                                 return read_text_tokens(*tokenizer(model, "read " + path.string()),
@@ -103,7 +105,7 @@ struct Planner::State {
                           .read_tokens =
                               [&](const auto& path) {
                                 return read_token_text(from_folder(folder, path),
-                                                       shape_here.vocab_size);
+                                                       here.shape.vocab_size);
                               },
                           .tokenizer = [&] { return tokenizer(model, "read and write text"); },
                           .locate = [&](const auto& path) { return from_folder(folder, path); }};
@@ -130,15 +132,15 @@ std::shared_ptr<const Work> Planner::work(const Cell& cell, const std::filesyste
 
 PlannedCell Planner::plan(const Cell& cell, const std::filesystem::path& folder) {
   const Json model = located(cell.model, folder);
-  const ModelShape& shape = state_->shape(model);
+  const ModelOutline& outline = state_->outline(model);
   const std::string& who = cell.title;
   std::vector<MethodSpec> method = located(cell.method, folder);
-  const Composition composition = check_composition(method, shape, state_->registry);
+  const Composition composition = check_composition(method, outline.shape, state_->registry);
   check_reading(composition, who, cell.matrix.read_policy);
 
   State::Prepared& prepared = state_->prepared(cell, model, folder);
   const Work& work = *prepared.work;
-  if (prepared.data_sha.empty()) prepared.data_sha = data_sha(work);
+  if (prepared.data_sha.empty()) prepared.data_sha = data_sha(work, outline, cell.task.name);
   PlannedCell planned{.cell = &cell,
                       .model = model,
                       .method = std::move(method),

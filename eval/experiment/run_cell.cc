@@ -29,7 +29,7 @@ int64_t param_delta(const Composition& composition, Model& model) {
 }
 
 int64_t tokens_of(const Sample& sample) {
-  auto tokens = static_cast<int64_t>(sample.context.ids.size());
+  int64_t tokens = std::ssize(sample.encoder_tokens) + std::ssize(sample.context.ids);
   for (const Turn& turn : sample.turns) {
     tokens += static_cast<int64_t>(turn.query.ids.size()) + turn.max_new_tokens;
   }

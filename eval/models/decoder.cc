@@ -4,65 +4,18 @@
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/from_blob.h>
-#include <ATen/ops/gelu.h>
-#include <ATen/ops/linear.h>
-#include <ATen/ops/silu.h>
 #include <c10/core/InferenceMode.h>
 
-#include <algorithm>
-#include <optional>
 #include <utility>
 
 #include "core/error.h"
 #include "core/torch.h"
 #include "eval/models/norm.h"
 #include "eval/models/rotate.h"
+#include "eval/models/torch_parts.h"
 
 namespace kvlab {
 namespace {
-
-/// Whether LibTorch multiplies matrices of float16 by the CPU's own instructions.  Elsewhere it
-/// takes one dot product after the other: 21 GFLOP/s where float32 reaches 80 (one core of a Zen
-/// 4).
-bool multiplies_float16() {
-#if defined(__x86_64__)
-  return __builtin_cpu_supports("avx512fp16") != 0;
-#else
-  return true;
-#endif
-}
-
-constexpr int64_t kWideRows = 16;        // from here on widening the weights pays
-constexpr int64_t kWideFeatures = 1024;  // widened at the same time
-constexpr int64_t kMlpRows = 1024;       // in the MLP at the same time
-
-/// x weight^T + bias.
-at::Tensor multiply(const at::Tensor& x, const at::Tensor& weight,
-                    const std::optional<at::Tensor>& bias = std::nullopt) {
-  static const bool kInHardware = multiplies_float16();
-  if (x.scalar_type() != at::kHalf || kInHardware || x.size(0) < kWideRows)
-    return at::linear(x, weight, bias);
-  const at::Tensor wide = x.to(at::kFloat);
-  at::Tensor out = at::empty({x.size(0), weight.size(0)}, x.options());
-  for (int64_t first = 0; first < weight.size(0); first += kWideFeatures) {
-    const int64_t n = std::min(kWideFeatures, weight.size(0) - first);
-    at::Tensor part = at::linear(wide, weight.narrow(0, first, n).to(at::kFloat));
-    if (bias) part.add_(bias->narrow(0, first, n));
-    out.narrow(1, first, n).copy_(part);
-  }
-  return out;
-}
-
-struct TorchLinear {
-  at::Tensor weight{};
-  std::optional<at::Tensor> bias{};
-
-  explicit TorchLinear(const Linear& linear) : weight(to_torch(linear.weight.view)) {
-    if (linear.bias.view) bias = to_torch(linear.bias.view);
-  }
-  at::Tensor operator()(const at::Tensor& x) const { return multiply(x, weight, bias); }
-};
 
 /// LibTorch's names for a block's weights, made once.
 struct TorchBlock {
@@ -77,24 +30,14 @@ struct TorchBlock {
         down(b.down) {}
 };
 
-at::Tensor ids_tensor(std::span<const int32_t> ids) {
-  return at::from_blob(const_cast<int32_t*>(ids.data()), {static_cast<int64_t>(ids.size())},
-                       at::kInt);
-}
-
-void for_each_tensor(const DecoderBlock& b, const std::function<void(const Tensor&)>& visit) {
+int64_t bytes_of(const DecoderBlock& b) {
+  int64_t bytes = 0;
   for (const Tensor* t : {&b.attention_norm, &b.mlp_norm, &b.attention_norm_after,
                           &b.mlp_norm_after, &b.query_norm, &b.key_norm})
-    visit(*t);
-  for (const Linear* l : {&b.query, &b.key, &b.value, &b.output, &b.gate, &b.up, &b.down}) {
-    visit(l->weight);
-    visit(l->bias);
-  }
-}
-
-void for_each_tensor(const DecoderWeights& w, const std::function<void(const Tensor&)>& visit) {
-  for (const Tensor* t : {&w.embedding, &w.head, &w.final_norm}) visit(*t);
-  for (const DecoderBlock& block : w.blocks) for_each_tensor(block, visit);
+    bytes += bytes_of(*t);
+  for (const Linear* l : {&b.query, &b.key, &b.value, &b.output, &b.gate, &b.up, &b.down})
+    bytes += bytes_of(*l);
+  return bytes;
 }
 
 }  // namespace
@@ -116,7 +59,7 @@ struct Decoder::Impl {
   at::Tensor mlp(const TorchBlock& block, const at::Tensor& x) const;
   void add_attention(int layer, const at::Tensor& attended, at::Tensor& hidden) const;
   void add_mlp(int layer, at::Tensor& hidden) const;
-  void give_logits(const at::Tensor& hidden, const TakeLogits& take) const;
+  at::Tensor logits(const at::Tensor& hidden) const;
 };
 
 Decoder::Impl::Impl(DecoderConfig c, DecoderWeights w)
@@ -186,17 +129,7 @@ at::Tensor Decoder::Impl::attended(int layer, const Input& input, const Rotation
 
 at::Tensor Decoder::Impl::mlp(const TorchBlock& block, const at::Tensor& x) const {
   at::Tensor gate = block.gate(x);
-  switch (config.activation) {
-    case Activation::silu:
-      at::silu_(gate);
-      break;
-    case Activation::gelu:
-      at::gelu_(gate, "none");
-      break;
-    case Activation::gelu_tanh:
-      at::gelu_(gate, "tanh");
-      break;
-  }
+  activate(config.activation, gate);
   gate.mul_(block.up(x));
   return block.down(gate);
 }
@@ -208,29 +141,21 @@ void Decoder::Impl::add_attention(int layer, const at::Tensor& attended, at::Ten
   hidden.add_(out);
 }
 
-/// In blocks of rows, because a row of the MLP's inside is several times as wide as one of
-/// `hidden`.
 void Decoder::Impl::add_mlp(int layer, at::Tensor& hidden) const {
   const size_t i = static_cast<size_t>(layer);
-  for (int64_t first = 0; first < hidden.size(0); first += kMlpRows) {
-    at::Tensor rows = hidden.narrow(0, first, std::min(kMlpRows, hidden.size(0) - first));
+  in_blocks_of_rows(hidden, [&](at::Tensor& rows) {
     at::Tensor out = mlp(blocks[i], norm(rows, weights.blocks[i].mlp_norm));
     if (config.norms_after) out = norm(out, weights.blocks[i].mlp_norm_after);
     rows.add_(out);
-  }
+  });
 }
 
-/// Rounded to the run dtype before they become float32, soft-cap included: the logits that the
-/// published numbers of these models come from.
-void Decoder::Impl::give_logits(const at::Tensor& hidden, const TakeLogits& take) const {
-  for (int64_t first = 0; first < hidden.size(0); first += kLogitsRows) {
-    const int64_t rows = std::min(kLogitsRows, hidden.size(0) - first);
-    at::Tensor logits = multiply(norm(hidden.narrow(0, first, rows), weights.final_norm), head);
-    if (config.logits_softcap > 0)
-      logits.div_(config.logits_softcap).tanh_().mul_(config.logits_softcap);
-    const at::Tensor block = logits.to(at::kFloat);
-    take(first, view_of(block));
-  }
+/// The soft-cap, too, in the run dtype.
+at::Tensor Decoder::Impl::logits(const at::Tensor& hidden) const {
+  at::Tensor logits = multiply(norm(hidden, weights.final_norm), head);
+  if (config.logits_softcap > 0)
+    logits.div_(config.logits_softcap).tanh_().mul_(config.logits_softcap);
+  return logits;
 }
 
 Decoder::Decoder(DecoderConfig config, DecoderWeights weights)
@@ -242,34 +167,23 @@ const DecoderWeights& Decoder::weights() const { return impl_->weights; }
 Dtype Decoder::dtype() const { return impl_->weights.embedding.view.dtype; }
 
 int64_t Decoder::weight_bytes() const {
+  const DecoderWeights& w = impl_->weights;
   int64_t bytes = 0;
-  for_each_tensor(impl_->weights, [&bytes](const Tensor& t) {
-    if (t.view) bytes += t.view.numel() * size_of(t.view.dtype);
-  });
+  for (const Tensor* t : {&w.embedding, &w.head, &w.final_norm}) bytes += bytes_of(*t);
+  for (const DecoderBlock& block : w.blocks) bytes += bytes_of(block);
   return bytes;
 }
 
 void Decoder::check(const Input& input) const {
   const DecoderConfig& config = impl_->config;
-  const int64_t rows = input.rows.size();
-  KVLAB_REQUIRE(static_cast<int64_t>(input.token_ids.size()) == rows, "E_SHAPE", config.family,
-                ": ", input.token_ids.size(), " token ids for ", rows, " rows");
-  for (size_t i = 0; i < input.token_ids.size(); ++i)
-    KVLAB_REQUIRE(input.token_ids[i] >= 0 && input.token_ids[i] < config.vocab_size, "E_POSITION",
-                  config.family, ": token id ", input.token_ids[i], " of row ", i,
-                  " is outside the vocabulary, 0..", config.vocab_size - 1);
-  if (config.rope_positions >= 0)
-    for (const int32_t position : input.rows.positions)
-      KVLAB_REQUIRE(position < config.rope_positions, "E_POSITION", config.family, ": position ",
-                    position,
-                    " needs LongRoPE's frequencies for long sequences, this model was "
-                    "opened with those for sequences up to ",
-                    config.rope_positions, "; open it with \"longrope\": \"long\"");
-  for (size_t i = 0; i < input.wanted.size(); ++i)
-    KVLAB_REQUIRE(
-        input.wanted[i] >= (i == 0 ? 0 : input.wanted[i - 1] + 1) && input.wanted[i] < rows,
-        "E_SHAPE", config.family, ": wanted row ", input.wanted[i], " is not ascending in 0..",
-        rows - 1);
+  check_input(config.family, input, config.vocab_size);
+  if (config.rope_positions < 0) return;
+  for (const int32_t position : input.rows.positions)
+    KVLAB_REQUIRE(position < config.rope_positions, "E_POSITION", config.family, ": position ",
+                  position,
+                  " needs LongRoPE's frequencies for long sequences, this model was "
+                  "opened with those for sequences up to ",
+                  config.rope_positions, "; open it with \"longrope\": \"long\"");
 }
 
 void Decoder::run(const Input& input, Attention& attention, const TakeLogits& take) const {
@@ -292,7 +206,7 @@ void Decoder::run(const Input& input, Attention& attention, const TakeLogits& ta
     impl.add_attention(layer, attended, hidden);
     impl.add_mlp(layer, hidden);
   }
-  impl.give_logits(hidden, take);
+  give_logits(hidden, [&impl](const at::Tensor& part) { return impl.logits(part); }, take);
 }
 
 }  // namespace kvlab

@@ -7,17 +7,12 @@
 #include <vector>
 
 #include "core/artifact.h"
-#include "core/chunk.h"
 #include "eval/model.h"
 #include "eval/models/decoder_config.h"
+#include "eval/models/forward.h"
+#include "eval/models/linear.h"
 
 namespace kvlab {
-
-/// y = weight x + bias
-struct Linear {
-  Tensor weight{};  // [out, in]
-  Tensor bias{};    // [out], or absent
-};
 
 struct DecoderBlock {
   Tensor attention_norm{}, mlp_norm{};              // [D]
@@ -35,17 +30,6 @@ struct DecoderWeights {
   std::vector<DecoderBlock> blocks{};
 };
 
-/// Who attends for the network: a cache, or a plain softmax over the pass.
-class Attention {
- public:
-  virtual ~Attention() = default;
-  /// What `attend` is to be given of this layer; nothing else is computed.
-  virtual Needs needs(int layer) const = 0;
-  /// given: the fields of needs(given.layer), of all rows of the pass.  queries [R, H, d] not
-  /// rotated; out [R, H, dv], to be written.
-  virtual void attend(const Append& given, TensorView queries, TensorView out) = 0;
-};
-
 class Decoder {
  public:
   /// The weights fit the config (E_INTERNAL otherwise).
@@ -59,11 +43,7 @@ class Decoder {
   Dtype dtype() const;
   int64_t weight_bytes() const;  // every tensor once
 
-  struct Input {
-    RowMap rows{};
-    std::span<const int32_t> token_ids{};
-    std::span<const int32_t> wanted{};
-  };
+  using Input = ForwardInput;
   /// E_POSITION: a token id outside the vocabulary, a position the frequencies do not reach.
   void check(const Input& input) const;
   /// One GEMM per projection for the rows of all sequences.  `input` has passed check().

@@ -8,6 +8,7 @@
 #include "eval/autograd/sequence_loss.h"
 #include "eval/models/decoder_model.h"
 #include "eval/models/dense_attention.h"
+#include "eval/models/roles.h"
 
 namespace kvlab {
 namespace {
@@ -43,16 +44,6 @@ class TappedAttention final : public Attention {
   const std::function<void(const Tap&)>& tap_;
 };
 
-/// A role, where a block keeps it.
-struct Role {
-  std::string_view name;
-  Linear DecoderBlock::* linear;
-};
-constexpr std::array<Role, 4> kRoles{{{"query", &DecoderBlock::query},
-                                      {"key", &DecoderBlock::key},
-                                      {"value", &DecoderBlock::value},
-                                      {"output", &DecoderBlock::output}}};
-
 class DecoderAccess final : public ModelAccess {
  public:
   DecoderAccess(std::shared_ptr<const Decoder> decoder, ModelShape shape)
@@ -67,13 +58,7 @@ class DecoderAccess final : public ModelAccess {
     KVLAB_REQUIRE(layer >= 0 && layer < static_cast<int>(weights.blocks.size()), "E_LAYER",
                   shape_.architecture, ": layer ", layer, " is outside 0..",
                   weights.blocks.size() - 1);
-    const DecoderBlock& block = weights.blocks[static_cast<size_t>(layer)];
-    for (const Role& known : kRoles) {
-      if (role == known.name) return (block.*known.linear).weight.view;
-      if (role == std::string(known.name) + "_bias") return (block.*known.linear).bias.view;
-    }
-    fail("E_UNKNOWN", shape_.architecture, ": weight role `", role, "`",
-         suggestion(role, role_names()));
+    return weight_of(weights.blocks[static_cast<size_t>(layer)], role, shape_.architecture);
   }
 
   void visit(std::span<const int32_t> tokens,
@@ -95,15 +80,6 @@ class DecoderAccess final : public ModelAccess {
   }
 
  private:
-  static std::vector<std::string> role_names() {
-    std::vector<std::string> names{"embedding", "head"};
-    for (const Role& role : kRoles) {
-      names.emplace_back(role.name);
-      names.push_back(std::string(role.name) + "_bias");
-    }
-    return names;
-  }
-
   std::shared_ptr<const Decoder> decoder_;
   ModelShape shape_;
 };

@@ -11,10 +11,6 @@
 namespace kvlab {
 namespace {
 
-// Far above any network, and small enough that no product of them overflows 63 bits.
-constexpr int64_t kMostWidth = 1 << 20, kMostLayers = 1 << 10, kMostHeads = 1 << 12,
-                  kMostHeadDim = 1 << 10, kMostTokens = int64_t{1} << 31;
-
 // What a key means: whether a layer sees everything or a window is one int64 per layer.
 int64_t left_of(int64_t window) { return window - 1; }  // W tokens include the query's own
 
@@ -147,38 +143,10 @@ constexpr std::array<Family, 6> kFamilies{{
      .tied = true},
 }};
 
-std::string supported() {
-  std::string text;
-  for (const Family& family : kFamilies)
-    text += (text.empty() ? "" : ", ") + std::string(family.model_type);
-  return text;
-}
-
-/// `model_type` decides; `architectures` must agree, and stands in where there is no model type.
 const Family& family_of(const Fields& fields) {
-  const std::vector<std::string> architectures =
-      fields.has("architectures") ? fields.texts("architectures") : std::vector<std::string>{};
-  const std::string type = fields.text_or("model_type", "");
-  const std::string architecture = architectures.empty() ? "" : architectures.front();
-  KVLAB_REQUIRE(!type.empty() || !architecture.empty(), "E_FORMAT", fields.where(),
-                ": has neither `model_type` nor `architectures`");
-  const auto* family = std::ranges::find_if(kFamilies, [&](const Family& f) {
-    return type.empty() ? f.architecture == architecture : f.model_type == type;
-  });
-  KVLAB_REQUIRE(
-      family != kFamilies.end(), "E_UNSUPPORTED", fields.where(), ": ",
-      type.empty() ? "architecture `" + printable(architecture) : "model type `" + printable(type),
-      "` is not supported; supported: ", supported());
-  KVLAB_REQUIRE(architecture.empty() || architecture == family->architecture, "E_UNSUPPORTED",
-                fields.where(), ": architecture `", printable(architecture), "` of model type `",
-                family->model_type, "` is not supported; supported: ", family->architecture);
+  const Family* family = find_family<Family>(fields, kFamilies);
+  if (family == nullptr) refuse_network(fields, decoder_families());
   return *family;
-}
-
-void refuse_unsupported(const Fields& fields) {
-  KVLAB_REQUIRE(!fields.has("quantization_config"), "E_UNSUPPORTED", fields.where(),
-                ": `quantization_config` says the weights are quantised; kvlab reads float32, "
-                "float16 and bfloat16 weights, so save the model unquantised");
 }
 
 Activation activation_of(const Fields& fields, const Family& family) {
@@ -215,17 +183,6 @@ void read_sizes(const Fields& fields, const Family& family, DecoderConfig& confi
   config.max_positions = fields.integer("max_position_embeddings", 1, kMostTokens);
 }
 
-std::optional<Dtype> dtype_of(const Fields& fields) {
-  for (const std::string_view name : {"dtype", "torch_dtype"})
-    if (fields.has(name)) {
-      const std::string text = fields.text(name);
-      for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16})
-        if (text == name_of(dtype)) return dtype;
-      fields.refuse(name, "must be float32, bfloat16 or float16");
-    }
-  return std::nullopt;
-}
-
 void read_tokens(const Fields& fields, DecoderConfig& config) {
   const std::vector<int64_t> begin = fields.integers_or_one("bos_token_id", 0, kMostTokens - 1);
   if (!begin.empty() && begin.front() < config.vocab_size)
@@ -241,17 +198,14 @@ std::vector<std::string> decoder_families() {
   return names;
 }
 
-std::vector<int32_t> end_tokens_of(const Fields& fields) {
-  std::vector<int32_t> tokens;
-  for (const int64_t end : fields.integers_or_one("eos_token_id", -1, kMostTokens - 1))
-    if (end >= 0) tokens.push_back(static_cast<int32_t>(end));
-  return tokens;
+bool is_decoder(const Json& json, std::string_view where) {
+  return find_family<Family>(Fields(json, std::string(where)), kFamilies) != nullptr;
 }
 
 DecoderConfig decoder_config(const Json& json, std::string_view where, LongRope longrope) {
   const Fields fields(json, std::string(where));
   const Family& family = family_of(fields);
-  refuse_unsupported(fields);
+  refuse_quantised(fields);
   DecoderConfig config{.family = std::string(family.model_type)};
   read_sizes(fields, family, config);
   config.norm_eps = fields.number("rms_norm_eps");
@@ -270,7 +224,7 @@ DecoderConfig decoder_config(const Json& json, std::string_view where, LongRope 
   config.rope = rope.rope;
   config.rope_positions = rope.positions;
   if (rope.positions > 0) config.max_positions = std::min(config.max_positions, rope.positions);
-  config.dtype = dtype_of(fields);
+  config.dtype = stated_dtype(fields);
   read_tokens(fields, config);
   return config;
 }

@@ -11,16 +11,10 @@
 #include "core/json.h"
 #include "core/model_shape.h"
 #include "core/types.h"
-#include "eval/models/fields.h"
+#include "eval/models/network_config.h"
 #include "eval/models/rope_config.h"
 
 namespace kvlab {
-
-enum class Activation : u8 { silu, gelu, gelu_tanh };
-
-/// How an RMS norm applies its weight: to the row rounded to the run dtype (Llama), or as (1 + w)
-/// in float32 before rounding (Gemma).
-enum class NormForm : u8 { weight, one_plus_weight };
 
 struct DecoderConfig {
   std::string family{};  // model_type: "llama", "gemma2", ...
@@ -53,15 +47,14 @@ struct DecoderConfig {
 
 /// The model types that decoder_config reads.
 std::vector<std::string> decoder_families();
+/// Whether a config names one of them.
+bool is_decoder(const Json& config, std::string_view where);
 
 /// Reads a Hugging Face config.json, of any transformers version; an absent key means what it means
 /// there.  `where` names the file in errors.  E_FORMAT: a field is missing, of a wrong type or
 /// absurd.  E_UNSUPPORTED: an architecture or an option that kvlab does not compute, by name.
 DecoderConfig decoder_config(const Json& config, std::string_view where,
                              LongRope longrope = LongRope::for_short);
-
-/// `eos_token_id`, one id or a list, of a config.json or generation_config.json.
-std::vector<int32_t> end_tokens_of(const Fields& fields);
 
 /// One self-attention site per block.  The fingerprint is "config:" and a hash of everything the
 /// network computes with but its weights.

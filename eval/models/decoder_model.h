@@ -16,6 +16,7 @@ struct Network {
   std::string fingerprint{};  // of the weights
 };
 
+ModelOutline outline_of(const DecoderConfig& config);
 std::unique_ptr<Model> make_decoder_model(Network network);
 
 /// What offline steps see of a decoder; keeps it alive.

@@ -28,14 +28,19 @@ at::Tensor hidden_from(const at::Tensor& queries, const at::Tensor& keys, int64_
   return window_left < 0 ? future : future.logical_or(distance.gt(window_left));
 }
 
+/// [H, rows, T]: what each head adds where the query is so far behind the key.
+at::Tensor bias_of(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& table) {
+  const at::Tensor distance = queries.unsqueeze(1).sub(keys.unsqueeze(0));
+  const at::Tensor entry = distance.clamp(0, table.size(1) - 1);
+  return table.index_select(1, entry.flatten()).view({-1, queries.size(0), keys.size(0)});
+}
+
 }  // namespace
 
 void dense_attention(const DenseAttention& call) {
   const Layer& shape = *call.shape;
-  KVLAB_REQUIRE(
-      !shape.learned_sink && shape.alibi_slopes.empty() && shape.distance_bias == 0,
-      "E_UNSUPPORTED",
-      "dense attention: learned sinks, ALiBi and biases by distance are not computed here");
+  KVLAB_REQUIRE(!shape.learned_sink && shape.alibi_slopes.empty(), "E_UNSUPPORTED",
+                "dense attention: learned sinks and ALiBi are not computed here");
   const int64_t rows = call.queries.size(0);
   const int64_t groups = shape.num_heads / shape.num_kv_heads;
   at::Tensor rotated = at::empty_like(to_torch(call.queries));
@@ -51,9 +56,13 @@ void dense_attention(const DenseAttention& call) {
   for (int64_t first = 0; first < rows; first += kQueryRows) {
     const int64_t n = std::min(kQueryRows, rows - first);
     at::Tensor logits = at::matmul(q.narrow(2, first, n), k.transpose(-1, -2)).mul_(shape.scale);
+    const at::Tensor asking = positions.narrow(0, first, n);
+    if (shape.distance_bias > 0)
+      logits.add_(bias_of(asking, positions, to_torch(call.distance_bias)).view_as(logits));
     if (shape.softcap > 0) logits.div_(shape.softcap).tanh_().mul_(shape.softcap);
-    logits.masked_fill_(hidden_from(positions.narrow(0, first, n), positions, shape.window_left),
-                        -std::numeric_limits<float>::infinity());
+    if (shape.kind != Layer::Kind::cross)
+      logits.masked_fill_(hidden_from(asking, positions, shape.window_left),
+                          -std::numeric_limits<float>::infinity());
     const at::Tensor read = at::matmul(logits.softmax(-1), v);  // [Hkv, G, n, dv]
     out.narrow(0, first, n).copy_(read.permute({2, 0, 1, 3}));
   }

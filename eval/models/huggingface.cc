@@ -1,104 +1,37 @@
 #include "eval/models/huggingface.h"
 
-#include <ATen/core/Tensor.h>
-
 #include <algorithm>
-#include <cstring>
-#include <set>
+#include <iterator>
 #include <string>
-#include <utility>
 
 #include "core/error.h"
 #include "core/json.h"
-#include "core/torch.h"
 #include "eval/models/fields.h"
-#include "eval/models/weight_files.h"
+#include "eval/models/weight_reader.h"
 
 namespace kvlab {
 namespace {
 
-using Sizes = std::vector<int64_t>;
+constexpr const char* kEmbedding = "model.embed_tokens.weight";
 
-std::string shown(const Sizes& sizes) {
-  std::string text = "[";
-  for (size_t i = 0; i < sizes.size(); ++i) text += (i ? ", " : "") + std::to_string(sizes[i]);
-  return text + "]";
+WeightReader::Bias bias_if(bool present) {
+  return present ? WeightReader::Bias::present : WeightReader::Bias::absent;
 }
 
-Sizes sizes_of(const TensorView& view) {
-  return {view.sizes.begin(), view.sizes.begin() + view.dims};
+/// Buffers old checkpoints carry, and a head that repeats the embedding it is tied to.
+bool is_spare(std::string_view name, const WeightReader& reader, const DecoderConfig& config) {
+  if (name.ends_with(".rotary_emb.inv_freq")) return true;
+  if (name != "lm_head.weight" || !config.tied) return false;
+  reader.must_repeat(name, kEmbedding, "`tie_word_embeddings` is true");
+  return true;
 }
-
-/// Hands out tensors by name, checked and in the run dtype, and remembers which were asked for.
-class Reader {
- public:
-  Reader(const WeightFiles& files, std::string where, Dtype dtype)
-      : files_(files), where_(std::move(where)), dtype_(dtype) {}
-
-  Tensor read(const std::string& name, const Sizes& sizes) {
-    Tensor tensor = files_.tensor(name);
-    read_.insert(name);
-    const Dtype stored = tensor.view.dtype;
-    KVLAB_REQUIRE(sizes_of(tensor.view) == sizes, "E_SHAPE", where_, ": tensor `", name, "` is ",
-                  shown(sizes_of(tensor.view)), ", the config says ", shown(sizes));
-    KVLAB_REQUIRE(stored == Dtype::f32 || stored == Dtype::f16 || stored == Dtype::bf16,
-                  "E_UNSUPPORTED", where_, ": tensor `", name, "` is ", name_of(stored),
-                  "; kvlab reads weights of float32, float16 and bfloat16");
-    check_finite(tensor.view, where_ + ": tensor `" + name + "`");
-    return stored == dtype_ ? tensor : converted(tensor);
-  }
-
-  Linear linear(const std::string& name, int64_t out, int64_t in, bool bias) {
-    Linear linear{.weight = read(name + ".weight", {out, in})};
-    if (bias) linear.bias = read(name + ".bias", {out});
-    return linear;
-  }
-
-  /// Every tensor of the files must have been read: one that no part of the network uses says that
-  /// the config is not this network's.
-  void finish(const DecoderConfig& config) const {
-    for (const std::string& name : files_.names())
-      KVLAB_REQUIRE(read_.contains(name) || is_spare(name, config), "E_WEIGHT", where_,
-                    ": tensor `", printable(name), "` belongs to no part of a ", config.family,
-                    " network with this config.json");
-  }
-
- private:
-  Tensor converted(const Tensor& tensor) const {
-    Tensor result = hold(tensor.name, to_torch(tensor.view).to(scalar_type(dtype_)));
-    if (dtype_ == Dtype::f16)  // the only conversion that can overflow where the source did not
-      check_finite(result.view, where_ + ": tensor `" + tensor.name +
-                                    "` as float16 (bfloat16 has float32's range)");
-    return result;
-  }
-
-  /// Buffers old checkpoints carry, and a head that repeats the embedding it is tied to.
-  bool is_spare(std::string_view name, const DecoderConfig& config) const {
-    if (name.ends_with(".rotary_emb.inv_freq")) return true;
-    if (name != "lm_head.weight" || !config.tied) return false;
-    const TensorView head = files_.tensor(name).view;
-    const TensorView embedding = files_.tensor("model.embed_tokens.weight").view;
-    KVLAB_REQUIRE(head.dtype == embedding.dtype && sizes_of(head) == sizes_of(embedding) &&
-                      std::memcmp(head.data, embedding.data,
-                                  static_cast<size_t>(head.numel() * size_of(head.dtype))) == 0,
-                  "E_WEIGHT", where_,
-                  ": `tie_word_embeddings` is true, but lm_head.weight "
-                  "differs from model.embed_tokens.weight");
-    return true;
-  }
-
-  const WeightFiles& files_;
-  std::string where_;
-  Dtype dtype_;
-  std::set<std::string, std::less<>> read_{};
-};
 
 /// Rows [first, last) of a weight that holds several projections one above the other.
 Linear part(const Tensor& fused, int64_t first, int64_t last) {
   return {.weight = {fused.name, fused.view.rows({first, last}), fused.owner}};
 }
 
-void read_projections(Reader& reader, const DecoderConfig& c, const std::string& block,
+void read_projections(WeightReader& reader, const DecoderConfig& c, const std::string& block,
                       DecoderBlock& into) {
   const int64_t q = int64_t{c.num_heads} * c.head_dim, kv = int64_t{c.num_kv_heads} * c.head_dim;
   const int64_t d = c.width, m = c.mlp_width;
@@ -112,17 +45,17 @@ void read_projections(Reader& reader, const DecoderConfig& c, const std::string&
     into.gate = part(gate_up, 0, m);
     into.up = part(gate_up, m, 2 * m);
   } else {
-    into.query = reader.linear(attention + "q_proj", q, d, c.qkv_bias);
-    into.key = reader.linear(attention + "k_proj", kv, d, c.qkv_bias);
-    into.value = reader.linear(attention + "v_proj", kv, d, c.qkv_bias);
-    into.gate = reader.linear(mlp + "gate_proj", m, d, c.mlp_bias);
-    into.up = reader.linear(mlp + "up_proj", m, d, c.mlp_bias);
+    into.query = reader.linear(attention + "q_proj", q, d, bias_if(c.qkv_bias));
+    into.key = reader.linear(attention + "k_proj", kv, d, bias_if(c.qkv_bias));
+    into.value = reader.linear(attention + "v_proj", kv, d, bias_if(c.qkv_bias));
+    into.gate = reader.linear(mlp + "gate_proj", m, d, bias_if(c.mlp_bias));
+    into.up = reader.linear(mlp + "up_proj", m, d, bias_if(c.mlp_bias));
   }
-  into.output = reader.linear(attention + "o_proj", d, q, c.output_bias);
-  into.down = reader.linear(mlp + "down_proj", d, m, c.mlp_bias);
+  into.output = reader.linear(attention + "o_proj", d, q, bias_if(c.output_bias));
+  into.down = reader.linear(mlp + "down_proj", d, m, bias_if(c.mlp_bias));
 }
 
-DecoderBlock read_block(Reader& reader, const DecoderConfig& c, int index) {
+DecoderBlock read_block(WeightReader& reader, const DecoderConfig& c, int index) {
   const std::string block = "model.layers." + std::to_string(index) + ".";
   const auto norm = [&](const char* name) { return reader.read(block + name, {c.width}); };
   DecoderBlock into{.attention_norm = norm("input_layernorm.weight")};
@@ -141,41 +74,94 @@ DecoderBlock read_block(Reader& reader, const DecoderConfig& c, int index) {
   return into;
 }
 
-DecoderWeights read_weights(Reader& reader, const DecoderConfig& c) {
-  DecoderWeights weights{.embedding =
-                             reader.read("model.embed_tokens.weight", {c.vocab_size, c.width})};
+DecoderWeights read_weights(WeightReader& reader, const DecoderConfig& c) {
+  DecoderWeights weights{.embedding = reader.read(kEmbedding, {c.vocab_size, c.width})};
   for (int i = 0; i < c.num_layers; ++i) weights.blocks.push_back(read_block(reader, c, i));
   weights.final_norm = reader.read("model.norm.weight", {c.width});
   if (!c.tied) weights.head = reader.read("lm_head.weight", {c.vocab_size, c.width});
-  reader.finish(c);
+  reader.finish(c.family, [&](std::string_view name) { return is_spare(name, reader, c); });
   return weights;
 }
 
 }  // namespace
 
-DecoderConfig huggingface_config(const HuggingFaceSpec& spec) {
-  const std::filesystem::path path = spec.directory / "config.json";
-  DecoderConfig config =
-      decoder_config(read_json(path), printable(path.native(), 400), spec.longrope);
-  // What the model was meant to be run with lists more end tokens than the config does.
-  const std::filesystem::path generation = spec.directory / "generation_config.json";
-  if (std::filesystem::exists(generation)) {
-    const Json json = read_json(generation);
-    const Fields fields(json, printable(generation.native(), 400));
-    if (fields.has("eos_token_id")) config.end_tokens = end_tokens_of(fields);
-  }
+namespace {
+
+/// A file of the directory, and what errors call it.
+struct ConfigFile {
+  Json json{};
+  std::string where{};
+};
+ConfigFile read_config(const std::filesystem::path& path) {
+  return {read_json(path), printable(path.native(), 400)};
+}
+
+/// What the model was meant to be run with lists more end tokens than the config does.
+template <class Config>
+Config with_generation(const HuggingFaceSpec& spec, Config config) {
+  const std::filesystem::path path = spec.directory / "generation_config.json";
+  if (!std::filesystem::exists(path)) return config;
+  const ConfigFile file = read_config(path);
+  const Fields fields(file.json, file.where);
+  if (fields.has("eos_token_id")) config.end_tokens = end_tokens_of(fields);
   return config;
+}
+
+/// E_UNSUPPORTED: neither kind of network.
+bool has_encoder(const HuggingFaceSpec& spec) {
+  const ConfigFile file = read_config(spec.directory / "config.json");
+  if (is_encoder_decoder(file.json, file.where)) return true;
+  if (is_decoder(file.json, file.where)) return false;
+  std::vector<std::string> supported = decoder_families();
+  std::ranges::copy(encoder_decoder_families(), std::back_inserter(supported));
+  refuse_network(Fields(file.json, file.where), supported);
+}
+
+WeightReader reader_of(const WeightFiles& files, const HuggingFaceSpec& spec,
+                       std::optional<Dtype> stated, const std::string& embedding) {
+  const Dtype stored = stated ? *stated : files.tensor(embedding).view.dtype;
+  return {files, printable(spec.directory.native(), 400), spec.dtype.value_or(stored)};
+}
+
+}  // namespace
+
+DecoderConfig huggingface_config(const HuggingFaceSpec& spec) {
+  const ConfigFile file = read_config(spec.directory / "config.json");
+  return with_generation(spec, decoder_config(file.json, file.where, spec.longrope));
 }
 
 Network read_huggingface(const HuggingFaceSpec& spec) {
   Network network{.config = huggingface_config(spec)};
   const WeightFiles files(spec.directory);
-  const Dtype stored = network.config.dtype ? *network.config.dtype
-                                            : files.tensor("model.embed_tokens.weight").view.dtype;
-  Reader reader(files, printable(spec.directory.native(), 400), spec.dtype.value_or(stored));
+  WeightReader reader = reader_of(files, spec, network.config.dtype, kEmbedding);
   network.weights = read_weights(reader, network.config);
   network.fingerprint = files.fingerprint(canonical(arithmetic_of(network.config)));
   return network;
+}
+
+EncoderDecoderConfig huggingface_encoder_decoder_config(const HuggingFaceSpec& spec) {
+  const ConfigFile file = read_config(spec.directory / "config.json");
+  return with_generation(spec, encoder_decoder_config(file.json, file.where));
+}
+
+EncoderDecoderNetwork read_huggingface_encoder_decoder(const HuggingFaceSpec& spec) {
+  EncoderDecoderNetwork network{.config = huggingface_encoder_decoder_config(spec)};
+  const WeightFiles files(spec.directory);
+  WeightReader reader =
+      reader_of(files, spec, network.config.dtype, embedding_name(network.config));
+  network.weights = read_encoder_decoder_weights(reader, network.config);
+  network.fingerprint = files.fingerprint(canonical(arithmetic_of(network.config)));
+  return network;
+}
+
+ModelOutline huggingface_outline(const HuggingFaceSpec& spec) {
+  return has_encoder(spec) ? outline_of(huggingface_encoder_decoder_config(spec))
+                           : outline_of(huggingface_config(spec));
+}
+
+std::unique_ptr<Model> load_huggingface(const HuggingFaceSpec& spec) {
+  return has_encoder(spec) ? make_encoder_decoder_model(read_huggingface_encoder_decoder(spec))
+                           : make_decoder_model(read_huggingface(spec));
 }
 
 }  // namespace kvlab

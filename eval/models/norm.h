@@ -2,7 +2,7 @@
 // RMS norm of rows.
 
 #include "core/types.h"
-#include "eval/models/decoder_config.h"
+#include "eval/models/network_config.h"
 
 namespace kvlab {
 

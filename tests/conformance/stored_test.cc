@@ -54,8 +54,13 @@ struct Format {
   }
 };
 
-Format format_of(const std::string& codec, const std::string& params, int width) {
-  if (codec.empty()) return {{.planes = {{.row_bytes = 4 * width}}, .exact = {Dtype::f32}}};
+/// codec empty: rows as they came.
+Format format_of(const std::string& codec, const std::string& params, const StreamSpec& stream) {
+  const int width = stream.width;
+  if (codec.empty()) {
+    const Dtype came = stream.dtype.value_or(Dtype::f32);
+    return {{.planes = {{.row_bytes = static_cast<int>(size_of(came)) * width}}, .exact = {came}}};
+  }
   const Json given = params.empty() ? Json::object() : parse_json(params, "codec");
   return {
       registry().codec(codec).layout(width, registry().codec_schema(codec).complete(given, codec))};
@@ -81,12 +86,12 @@ int64_t payload_of(const Composition& made, const ModelShape& shape, int layer, 
     Encoding encoding;
     if (stream.encoding) encoding = *stream.encoding;
     if (!stream.encoding && chosen) encoding = made.encode->stream(layer, stream);
-    Form form{stream.units, format_of(chosen ? made.encode->recent_codec : "", "", stream.width),
-              format_of(encoding.codec, encoding.params, stream.width), stream.follows_list};
+    Form form{stream.units, format_of(chosen ? made.encode->recent_codec : "", "", stream),
+              format_of(encoding.codec, encoding.params, stream), stream.follows_list};
     tile = std::max(tile, form.aged.encoded.tile_tokens);
     if (stream.attended) {
-      lossy |= !form.fresh.encoded.is_exact_for(Dtype::f32) ||
-               !form.aged.encoded.is_exact_for(Dtype::f32);
+      const Dtype came = stream.dtype.value_or(Dtype::f32);
+      lossy |= !form.fresh.encoded.is_exact_for(came) || !form.aged.encoded.is_exact_for(came);
       encodes |= !encoding.codec.empty();
     }
     forms.push_back(std::move(form));

@@ -43,6 +43,18 @@ TEST(DenseBytesPerToken, CountKeysAndValuesOfTheirOwnWidthAndNoTaps) {
   EXPECT_EQ(dense_bytes_per_token(shape), 2 * (8 + 4) * 2);
 }
 
+TEST(DenseBytes, CountEachTokenWhereItIsStored) {
+  ModelShape shape = shape_of(2, 2, 8);
+  EXPECT_FALSE(has_cross(shape));
+  EXPECT_EQ(dense_bytes(shape, 10, 1000), 10 * 2 * 2 * 16 * 2);
+  shape.layers[1].kind = Layer::Kind::cross;
+  shape.layers[1].value_dim = 4;
+  EXPECT_TRUE(has_cross(shape));
+  EXPECT_EQ(dense_bytes_per_token(shape), 2 * 16 * 2);
+  EXPECT_EQ(dense_bytes_per_token(shape, Layer::Kind::cross), 2 * 12 * 2);
+  EXPECT_EQ(dense_bytes(shape, 10, 7), 10 * 64 + 7 * 48);
+}
+
 TEST(CheckShape, AcceptsWhatFits) {
   ModelShape shape = shape_of(2, 2, 8);
   shape.layers[0].num_heads = 6;

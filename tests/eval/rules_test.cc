@@ -81,6 +81,34 @@ TEST(Rules, AVacuousScoreIsRefused) {
       "no error");
 }
 
+// Encoder tokens are stored before anything is scored, and selectors leave them alone.
+TEST(Rules, ASourceIsReadAsItIsStoredByEveryToken) {
+  Sample sample = prompt(8, {0});
+  sample.encoder_tokens = {1, 2};
+  EXPECT_EQ(
+      test::error_of([&] { check_matters(compressing(), "bits", sample, {.prefill_chunk = 0}); }),
+      "no error");
+  Composition selecting;
+  selecting.selects = {nullptr};
+  EXPECT_REFUSED("E_METHOD_CANNOT_MATTER", "m: every scored token",
+                 check_matters(selecting, "m", sample, {.prefill_chunk = 0}));
+}
+
+TEST(Rules, AModelAndItsSamplesHaveASourceOrNot) {
+  ModelOutline model{.shape = {.architecture = "net"}};
+  Sample sample = prompt(8, {7});
+  const auto verdict = [&] { return test::error_of([&] { check_source(model, "task", sample); }); };
+  EXPECT_EQ(verdict(), "no error");
+  sample.encoder_tokens = {1};
+  EXPECT_THAT(verdict(), testing::HasSubstr("net has no encoder; leave them out"));
+  model.encoder_input = EncoderInput::token_ids;
+  EXPECT_EQ(verdict(), "no error");
+  sample.encoder_tokens.clear();
+  EXPECT_THAT(verdict(), testing::StartsWith("E_CONFIG: task: net has an encoder, and s has no"));
+  model.encoder_input = EncoderInput::features;
+  EXPECT_THAT(verdict(), testing::HasSubstr("reads features of audio"));
+}
+
 TEST(Rules, DenseAndMethodsThatAlterTheForwardPassAreNotRefused) {
   const Sample sample = prompt(8, {7});
   Composition low_rank = compressing();

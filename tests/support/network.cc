@@ -89,11 +89,19 @@ class Normals {
   std::normal_distribution<float> normal_{};
 };
 
-/// [out, in], rows of length 1.
+/// [out, in], rows of length 1, orthogonal to the rows of their block of `in`: what is computed
+/// from one projection by way of another is off by rounding alone, not by rounding times a
+/// condition.
 std::vector<float> random_weight(int64_t out, int64_t in, Normals& draw) {
   std::vector<float> weight(at(out * in));
   std::ranges::generate(weight, std::ref(draw));
-  for (auto row = weight.begin(); row != weight.end(); row += in) {
+  for (int64_t r = 0; r < out; ++r) {
+    const auto row = weight.begin() + r * in;
+    for (int64_t before = r / in * in; before < r; ++before) {
+      const auto other = weight.begin() + before * in;
+      const float along = std::inner_product(row, row + in, other, 0.0F);
+      for (int64_t i = 0; i < in; ++i) row[i] -= along * other[i];
+    }
     const float length = std::sqrt(std::inner_product(row, row + in, row, 0.0F));
     std::for_each(row, row + in, [&](float& x) { x /= length; });
   }

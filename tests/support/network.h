@@ -56,9 +56,9 @@ class Network {
   };
   const Rows& rows(int layer) const { return layers_[static_cast<size_t>(layer)]; }
 
-  /// Projections of one layer, float32, [out, in] row-major as checkpoints have them; rows of
-  /// length 1, so that projected features vary as much as hidden ones.  Biases are empty where
-  /// there are none.
+  /// Projections of one layer, float32, [out, in] row-major as checkpoints have them; rows
+  /// orthonormal in blocks of `in`, so that projected features vary as much as hidden ones.  Biases
+  /// are empty where there are none.
   struct Weights {
     std::vector<float> query{}, key{}, value{}, output{}, key_bias{}, value_bias{};
   };

@@ -71,6 +71,8 @@ constexpr const char* kPerplexity = R"({
 constexpr const char* kTokens = R"({
   "context_ids": {"type": "string", "default": "{context_ids}", "doc": "template of a list"},
   "query_ids": {"type": ["string", "null"], "default": "{query_ids}", "doc": "the same; null: none"},
+  "encoder_ids": {"type": ["string", "null"], "default": null,
+                  "doc": "the same, of a model with an encoder: what that reads; null: none"},
   "labels": {"type": ["string", "null"], "default": "{labels}",
              "doc": "of the query, or of context and query; -1: not scored; null: none"},
   "answer_ids": {"type": ["string", "null"], "default": null, "doc": "what should be generated"},

@@ -23,7 +23,8 @@ Ids ids(const Source& source, const char* key, const Document& document, int64_t
 Sample make_sample(const Source& source, const TaskSetup& setup, size_t index) {
   const Document& document = source.docs[index];
   const int64_t vocab = setup.shape->vocab_size;
-  Sample sample{.id = source.file.at("task").get<std::string>() + "-" + std::to_string(index)};
+  Sample sample{.id = source.file.at("task").get<std::string>() + "-" + std::to_string(index),
+                .encoder_tokens = ids(source, "encoder_ids", document, 0, vocab)};
   Turn turn{.query = {.ids = ids(source, "query_ids", document, 0, vocab)},
             .answer = ids(source, "answer_ids", document, 0, vocab)};
   sample.context.ids = ids(source, "context_ids", document, 0, vocab);

@@ -512,5 +512,29 @@ TEST(Cross, EveryQueryReadsEveryEncoderRow) {
   }
 }
 
+TEST(Cross, IsAskedOnceThereAreEncoderRows) {
+  Layer cross = plain_layer();
+  cross.kind = Layer::Kind::cross;
+  Rig rig({.layers = {plain_layer(), cross}});
+  Cache& cache = *rig.cache;
+  const SeqId id = cache.add_sequence();
+  EXPECT_EQ(cache.encoder_tokens_seen(id), 0);
+  rig.begin(id, 2);
+  rig.append(0);
+  rig.attend(0);
+  EXPECT_REFUSED("E_ORDER", "has no encoder tokens", rig.attend(1));
+  cache.cancel_chunk();
+  rig.begin_at(id, {0, 1, 2}, {.encoder = true});
+  rig.append(1);
+  cache.end_chunk(ChunkEnd::prompt);
+  EXPECT_EQ(cache.encoder_tokens_seen(id), 3);
+  EXPECT_EQ(cache.encoder_tokens_seen(cache.fork(id)), 3);
+  rig.begin(id, 2);
+  rig.append(0);
+  rig.attend(0);
+  rig.attend(1);
+  cache.end_chunk(ChunkEnd::prompt);
+}
+
 }  // namespace
 }  // namespace kvlab::test

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
@@ -18,6 +19,9 @@ struct Case {
   int heads, kv_heads, head_dim, rows;
   int64_t window_left;
   double softcap;
+  int distances = 0;  // entries of a bias by distance
+  int sources = 0;    // rows of a cross layer; 0: a self layer
+  int key_rows() const { return sources > 0 ? sources : rows; }
 };
 
 Layer layer_of(const Case& c) {
@@ -27,20 +31,26 @@ Layer layer_of(const Case& c) {
               .value_dim = c.head_dim,
               .scale = 0.7,
               .softcap = c.softcap,
-              .window_left = c.window_left};
+              .window_left = c.window_left,
+              .distance_bias = c.distances};
+  if (c.sources > 0) {
+    layer.kind = Layer::Kind::cross;
+    return layer;
+  }
   layer.rope = {.style = Rope::Style::half_split, .rotary_dim = c.head_dim};
   for (int i = 0; i < c.head_dim / 2; ++i) layer.rope.inv_freq.push_back(std::pow(0.5, i));
   return layer;
 }
 
 struct Rows {
-  Tensor queries, keys, values, out;
+  Tensor queries, keys, values, bias, out;
   std::vector<int32_t> positions;
 };
 Rows rows_of(const Case& c, int first_position) {
   Rows r{.queries = random_tensor("q", Dtype::f32, {c.rows, c.heads, c.head_dim}, 1),
-         .keys = random_tensor("k", Dtype::f32, {c.rows, c.kv_heads, c.head_dim}, 2),
-         .values = random_tensor("v", Dtype::f32, {c.rows, c.kv_heads, c.head_dim}, 3),
+         .keys = random_tensor("k", Dtype::f32, {c.key_rows(), c.kv_heads, c.head_dim}, 2),
+         .values = random_tensor("v", Dtype::f32, {c.key_rows(), c.kv_heads, c.head_dim}, 3),
+         .bias = random_tensor("b", Dtype::f32, {c.heads, std::max(c.distances, 1)}, 4),
          .out = make_tensor("o", Dtype::f32, {c.rows, c.heads, c.head_dim}),
          .positions = std::vector<int32_t>(static_cast<size_t>(c.rows))};
   std::iota(r.positions.begin(), r.positions.end(), first_position);
@@ -52,19 +62,22 @@ std::vector<double> definition(const Case& c, const Layer& layer, const Rows& r,
   const int kv = h / (c.heads / c.kv_heads), d = c.head_dim, half = d / 2;
   std::vector<double> out(static_cast<size_t>(d));
   double total = 0;
-  for (int s = 0; s < c.rows; ++s) {
-    const int distance = r.positions[static_cast<size_t>(t)] - r.positions[static_cast<size_t>(s)];
+  for (int s = 0; s < c.key_rows(); ++s) {
+    const int distance = c.sources > 0 ? 0 : t - s;
     if (distance < 0 || (c.window_left >= 0 && distance > c.window_left)) continue;
     double logit = 0;
     const int64_t q = (int64_t{t} * c.heads + h) * d, k = (int64_t{s} * c.kv_heads + kv) * d;
     for (int i = 0; i < half; ++i) {
-      const double angle =
-          r.positions[static_cast<size_t>(t)] * layer.rope.inv_freq[static_cast<size_t>(i)];
+      const double angle = layer.rope ? r.positions[static_cast<size_t>(t)] *
+                                            layer.rope.inv_freq[static_cast<size_t>(i)]
+                                      : 0;
       const double a = value_at(r.queries.view, q + i), b = value_at(r.queries.view, q + i + half);
       logit += (a * std::cos(angle) - b * std::sin(angle)) * value_at(r.keys.view, k + i);
       logit += (b * std::cos(angle) + a * std::sin(angle)) * value_at(r.keys.view, k + i + half);
     }
     logit *= layer.scale;
+    if (c.distances > 0)
+      logit += value_at(r.bias.view, h * c.distances + std::min(distance, c.distances - 1));
     if (c.softcap > 0) logit = c.softcap * std::tanh(logit / c.softcap);
     const double weight = std::exp(logit);
     total += weight;
@@ -86,10 +99,12 @@ TEST_P(DenseAttentionOf, IsItsDefinition) {
                    .queries = r.queries.view,
                    .keys = r.keys.view,
                    .values = r.values.view,
+                   .distance_bias = c.distances > 0 ? r.bias.view : TensorView{},
                    .out = r.out.view});
-  // Logits of at most 0.7 d, each with a relative error of about d 2^-24, move a value below 1 by
-  // that much; the weighted sum adds rows 2^-24.
-  const double d = c.head_dim, bound = (0.7 * d * (d + 4) + c.rows) * std::ldexp(1.0, -24);
+  // Logits of at most 0.7 d + 1, each with a relative error of about d 2^-24, move a value below 1
+  // by that much; the weighted sum adds rows 2^-24.
+  const double d = c.head_dim;
+  const double bound = ((0.7 * d + 1) * (d + 4) + c.key_rows()) * std::ldexp(1.0, -24);
   for (int t = 0; t < c.rows; ++t)
     for (int h = 0; h < c.heads; ++h) {
       const std::vector<double> want = definition(c, layer, r, t, h);
@@ -104,7 +119,10 @@ INSTANTIATE_TEST_SUITE_P(Shapes, DenseAttentionOf,
                          testing::Values(Case{1, 1, 8, 1, -1, 0}, Case{4, 4, 8, 7, -1, 0},
                                          Case{9, 3, 6, 9, -1, 0}, Case{4, 1, 8, 9, 0, 0},
                                          Case{4, 2, 8, 20, 4, 0}, Case{2, 2, 8, 9, -1, 0.5},
-                                         Case{2, 1, 4, 300, 40, 2}, Case{2, 1, 4, 257, -1, 0}));
+                                         Case{2, 1, 4, 300, 40, 2}, Case{2, 1, 4, 257, -1, 0},
+                                         Case{4, 2, 8, 20, -1, 0, 6}, Case{2, 1, 4, 300, 40, 2, 33},
+                                         Case{2, 2, 8, 3, -1, 0, 1}, Case{4, 2, 8, 7, -1, 0, 0, 1},
+                                         Case{4, 2, 8, 300, -1, 2, 0, 19}));
 
 }  // namespace
 }  // namespace kvlab

@@ -7,6 +7,9 @@
 //             {"name": "definition", "sequences": [[1, 2, 3]], "attention": "definition"}],
 //    "generate": [{"name": "greedy", "prompts": [[1, 2], [3]], "max_new": 8, "chunk": 2}]}
 //
+// Of a model with an encoder, runs and generations also have "sources", one for each sequence:
+// encoder tokens, or [mel bins][frames] of features.
+//
 // Logits of sequence i of a run are the tensor "NAME.i", float32 [tokens, V]; generated tokens are
 // "NAME.i", int32 [n].  All sequences of a run share its passes.  "definition" leaves the cache
 // out: attention is computed from its definition, over the sequence itself.
@@ -32,6 +35,26 @@ namespace kvlab {
 namespace {
 
 using Tokens = std::vector<int32_t>;
+
+/// What an encoder reads; nothing where the request names none.
+struct Source {
+  Tokens tokens{};
+  Tensor features{};
+
+  Source(const Json& run, size_t index) {
+    if (!run.contains("sources")) return;
+    const Json& given = run.at("sources").at(index);
+    if (!given.at(0).is_array()) {
+      tokens = given.get<Tokens>();
+      return;
+    }
+    const auto rows = given.get<std::vector<std::vector<float>>>();
+    features = make_tensor("features", Dtype::f32, {std::ssize(rows), std::ssize(rows.at(0))});
+    for (size_t r = 0; r < rows.size(); ++r)
+      std::ranges::copy(rows[r],
+                        reinterpret_cast<float*>(features.view.at(static_cast<int64_t>(r))));
+  }
+};
 
 class Dump {
  public:
@@ -73,9 +96,37 @@ class Dump {
     return tensors_.back();
   }
 
-  void by_definition(const Json& run) {
+  HuggingFaceSpec huggingface() const {
     HuggingFaceSpec spec{.directory = spec_.at("path").get<std::string>()};
     if (spec_.value("longrope", "") == "long") spec.longrope = LongRope::for_long;
+    return spec;
+  }
+
+  void by_definition_of_both(const Json& run) {
+    EncoderDecoderNetwork read = read_huggingface_encoder_decoder(huggingface());
+    const ModelShape shape = shape_of(read.config);
+    const EncoderDecoder network(std::move(read.config), std::move(read.weights));
+    const auto sequences = run.at("sequences").get<std::vector<Tokens>>();
+    for (size_t i = 0; i < sequences.size(); ++i) {
+      const Source source(run, i);
+      tensors_.push_back(test::defined_logits(
+          network, shape, {.token_ids = source.tokens, .features = source.features.view},
+          sequences[i]));
+      tensors_.back().name = tensor_name(run, i);
+    }
+  }
+
+  void encode(Cache& cache, SeqId sequence, const Json& run, size_t index) {
+    if (!model().has_encoder()) return;
+    const Source source(run, index);
+    model().encode(
+        cache,
+        {.sequence = sequence, .token_ids = source.tokens, .features = source.features.view});
+  }
+
+  void by_definition(const Json& run) {
+    if (run.contains("sources")) return by_definition_of_both(run);
+    const HuggingFaceSpec spec = huggingface();
     Network network = read_huggingface(spec);
     const ModelShape shape = shape_of(network.config);
     const Decoder decoder(std::move(network.config), std::move(network.weights));
@@ -94,6 +145,7 @@ class Dump {
     std::vector<Tensor> logits;
     for (size_t i = 0; i < sequences.size(); ++i) {
       ids.push_back(cache->add_sequence());
+      encode(*cache, ids.back(), run, i);
       logits.push_back(new_logits(run, i, sequences[i].size()));
       longest = std::max(longest, sequences[i].size());
     }
@@ -123,7 +175,10 @@ class Dump {
     const std::unique_ptr<Cache> cache = new_cache();
     const auto texts = run.at("prompts").get<std::vector<Tokens>>();
     std::vector<Prompt> prompts;
-    for (const Tokens& text : texts) prompts.push_back({cache->add_sequence(), text});
+    for (size_t i = 0; i < texts.size(); ++i) {
+      prompts.push_back({cache->add_sequence(), texts[i]});
+      encode(*cache, prompts.back().sequence, run, i);
+    }
     const std::vector<Generated> results =
         generate(model(), *cache, prompts,
                  {.max_new = run.at("max_new").get<int64_t>(),

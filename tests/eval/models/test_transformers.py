@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 import transformers
+from agreement import FP32_BOUND, assert_greedy, assert_rounding_alone, random_tokens
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -17,8 +18,6 @@ transformers.logging.disable_progress_bar()
 LENGTHS = (150, 1, 37, 96)  # of a ragged batch; the first is longer than every window below
 PROMPTS = (37, 20, 33)  # continued together
 NEW_TOKENS = 16
-FP32_BOUND = 1e-4  # of any logit
-KL_BOUND = 1e-4  # nats, mean over tokens, 16 bits against 16 bits
 
 
 @dataclass
@@ -175,29 +174,9 @@ def random_network(config, dtype):
     return model.to(dtype)
 
 
-def random_tokens(vocab_size, lengths):
-    generator = torch.Generator().manual_seed(11)
-    return [torch.randint(vocab_size, (n,), generator=generator).tolist() for n in lengths]
-
-
 @torch.no_grad()
 def logits_of(model, tokens):
     return model(torch.tensor([tokens]), use_cache=False).logits[0].float()
-
-
-def assert_greedy(model, prompt, text, bound):
-    """Each token is the likeliest after those before it, or as likely as that within the bound."""
-    assert len(text) == NEW_TOKENS
-    logits = logits_of(model, prompt + text)[len(prompt) - 1 : -1]
-    chosen = logits.gather(1, torch.tensor(text)[:, None])[:, 0]
-    behind = logits.max(dim=1).values - chosen
-    assert behind.max() <= bound, f"token {int(behind.argmax())}: {text}"
-    assert (behind == 0).float().mean() > 0.9, "ties are rare"
-
-
-def mean_kl(reference, other):
-    p, q = reference.double().log_softmax(-1), other.double().log_softmax(-1)
-    return float((p.exp() * (p - q)).sum(-1).mean())
 
 
 class Written:
@@ -256,7 +235,9 @@ def test_text_is_that_of_transformers(in_float32):
     written, reference, got = in_float32
     for i, prompt in enumerate(written.prompts):
         text = got[f"greedy 0.{i}"].tolist()
-        assert_greedy(reference, prompt, text, 2 * FP32_BOUND)
+        assert len(text) == NEW_TOKENS
+        logits = logits_of(reference, prompt + text)[len(prompt) - 1 : -1]
+        assert_greedy(logits, text, 2 * FP32_BOUND)
         assert got[f"greedy 16.{i}"].tolist() == text
 
 
@@ -276,7 +257,6 @@ def test_sixteen_bits_differ_by_rounding_alone(name, dtype, dump_logits, tmp_pat
     for run in written.runs():
         count = len(run["sequences"])
         ours = torch.cat([got[f"{run['name']}.{i}"] for i in range(count)])
-        want, true = torch.cat(theirs[:count]), torch.cat(truth[:count])
-        assert mean_kl(want, ours) <= KL_BOUND, run["name"]
-        # As near to the unrounded network as transformers is, or nearer.
-        assert mean_kl(true, ours) <= 1.25 * mean_kl(true, want) + 1e-6, run["name"]
+        assert_rounding_alone(
+            ours, torch.cat(theirs[:count]), torch.cat(truth[:count]), run["name"]
+        )

@@ -449,6 +449,16 @@ TEST_F(Tokens, AreFedAsTheyStand) {
   EXPECT_EQ(work.tokenizer_sha, "");
 }
 
+TEST_F(Tokens, MayHaveSomeForAnEncoder) {
+  const Json document{{"context_ids", {1}}, {"query_ids", {4}}, {"labels", {6}}, {"src", {7, 8}}};
+  EXPECT_THAT(prepare(tokens_file({{"encoder_ids", "{src}"}}), {document}).sample(0).encoder_tokens,
+              ElementsAre(7, 8));
+  EXPECT_THAT(prepare(tokens_file(), {document}).sample(0).encoder_tokens, ElementsAre());
+  EXPECT_REFUSED("E_POSITION", "`encoder_ids`: 258",
+                 prepare(tokens_file({{"encoder_ids", "{src}"}}),
+                         {Json{{"context_ids", {1}}, {"src", {258}}}}));
+}
+
 TEST_F(Tokens, MayBeAnswered) {
   const Work work =
       prepare(tokens_file({{"labels", nullptr}, {"query_ids", nullptr}, {"answer_ids", "{a}"}}),
