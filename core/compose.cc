@@ -116,6 +116,15 @@ struct Build {
   MissingArtifact missing = MissingArtifact::refuse;
 };
 
+std::shared_ptr<const Artifact> example_of(const MethodSpec& spec, const Build& build) {
+  const Method& method = build.registry.method(spec.name);
+  if (!method.example) return nullptr;
+  return std::make_shared<const Artifact>(method.example({.shape = &build.shape,
+                                                          .params = &spec.params,
+                                                          .run_dtype = build.run_dtype,
+                                                          .device = build.device}));
+}
+
 Part part_of(const MethodSpec& spec, const std::shared_ptr<const Artifact>& artifact,
              const Build& build) {
   const Method& method = build.registry.method(spec.name);
@@ -144,7 +153,9 @@ Composition built(const Specs& specs, const Build& build) {
   Parts parts{.shape = build.shape, .registry = build.registry};
   for (const MethodSpec& spec : composition.methods) {
     const bool any_model = build.for_check && build.shape.fingerprint.empty();
-    const auto artifact = artifact_of(spec, build.shape, any_model);
+    auto artifact = artifact_of(spec, build.shape, any_model);
+    if (artifact == nullptr && build.missing == MissingArtifact::example)
+      artifact = example_of(spec, build);
     if (artifact != nullptr) composition.artifacts.push_back(artifact);
     parts.all.push_back(part_of(spec, artifact, build));
   }
@@ -187,12 +198,14 @@ Composition check_composition(const Specs& specs, const ModelShape& shape, const
 }
 
 Composition compose(const Specs& specs, const ModelShape& shape, const Registry& registry,
-                    const ModelAccess* model, Dtype run_dtype, Device device) {
+                    const ModelAccess* model, Dtype run_dtype, Device device,
+                    MissingArtifact missing) {
   return built(specs, {.shape = shape,
                        .registry = registry,
                        .model = model,
                        .run_dtype = run_dtype,
-                       .device = device});
+                       .device = device,
+                       .missing = missing});
 }
 
 void check_read_policy(const Composition& composition, ReadPolicy policy) {

@@ -48,8 +48,9 @@ struct Composition {
 
 /// What to do with a method that needs an artifact where the spec names none.
 enum class MissingArtifact : u8 {
-  refuse,    // E_CONFIG that says to run `kvlab prepare`
-  leave_out  // judge the rest: its stages are unknown
+  refuse,     // E_CONFIG that says to run `kvlab prepare`
+  leave_out,  // judge the rest: its stages are unknown
+  example     // Method::example, where there is one: for bytes and speed, not for results
 };
 
 /// Checks the methods against the shape and against each other, before any weight is read:
@@ -63,7 +64,7 @@ Composition check_composition(const std::vector<MethodSpec>& specs, const ModelS
 /// The composition itself, checked again with weights and artifacts.
 Composition compose(const std::vector<MethodSpec>& specs, const ModelShape& shape,
                     const Registry& registry, const ModelAccess* model, Dtype run_dtype,
-                    Device device = {});
+                    Device device = {}, MissingArtifact missing = MissingArtifact::refuse);
 
 /// E_READ_POLICY naming the method and the reason, unless every part of it can be read this way.
 void check_read_policy(const Composition& composition, ReadPolicy policy);

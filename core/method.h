@@ -60,6 +60,9 @@ struct Method {
   std::function<Stages(const Setup&)> stages{};
   /// The offline step; empty: the method has none.
   std::function<Artifact(const Calibration&)> prepare{};
+  /// An artifact for a shape nobody has weights of: tensors of the right sizes, numbers that mean
+  /// nothing.  What bytes and speed are measured with.  Empty: a method that needs none, or cannot.
+  std::function<Artifact(const Setup&)> example{};
   /// The source's published tables, computed anew: {"tables": [{"title", "columns", "rows"}]},
   /// cells strings or numbers.  Empty: none.
   std::function<Json()> paper{};

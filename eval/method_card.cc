@@ -184,6 +184,11 @@ ModelShape one_layer(const NamedShape& shape) {
   return one;
 }
 
+Composition example_composition(const std::vector<MethodSpec>& specs, const ModelShape& shape,
+                                const Registry& registry) {
+  return compose(specs, shape, registry, nullptr, Dtype::bf16, {}, MissingArtifact::example);
+}
+
 TokenBytes measure_token_bytes(const std::vector<MethodSpec>& specs, const NamedShape& shape,
                                const Registry& registry, std::shared_ptr<Engine> engine,
                                int64_t tokens) {
@@ -191,8 +196,8 @@ TokenBytes measure_token_bytes(const std::vector<MethodSpec>& specs, const Named
   const ModelShape one = one_layer(shape);
   const double scale = static_cast<double>(shape.num_layers) / static_cast<double>(tokens);
   try {
-    check_composition(specs, one, registry);
-    Cache cache(one, compose(specs, one, registry, nullptr, Dtype::bf16), registry,
+    check_composition(specs, one, registry, MissingArtifact::example);
+    Cache cache(one, example_composition(specs, one, registry), registry,
                 {.engine = std::move(engine), .run_dtype = Dtype::bf16});
     prefill(cache, cache.add_sequence(), tokens);
     const Bytes bytes = cache.bytes();
@@ -233,7 +238,7 @@ Json method_card(const std::vector<MethodSpec>& specs, const Registry& registry,
             {"bytes_per_token", std::move(bytes)}};
   try {
     const Composition composition =
-        compose(specs, one_layer(named_shapes()[0]), registry, nullptr, Dtype::bf16);
+        example_composition(specs, one_layer(named_shapes()[0]), registry);
     card["capabilities"] = capabilities_json(composition.capabilities);
   } catch (const Error& error) {
     card["refused"] = error.what();

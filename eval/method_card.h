@@ -20,6 +20,10 @@ const std::vector<NamedShape>& named_shapes();
 /// One layer of it (others only repeat it), RoPE half-split.
 ModelShape one_layer(const NamedShape& shape);
 
+/// For a shape without weights, in bfloat16: a method that needs an artifact gets its example.
+Composition example_composition(const std::vector<MethodSpec>& specs, const ModelShape& shape,
+                                const Registry& registry);
+
 /// What a cache held after a prefill of `tokens` tokens, all layers together.
 struct TokenBytes {
   std::string shape{};

@@ -5,15 +5,18 @@
 #include <cmath>
 #include <iomanip>
 #include <memory>
+#include <optional>
 #include <random>
 #include <sstream>
 #include <vector>
 
 #include "core/arena.h"
+#include "core/compose.h"
 #include "core/engine.h"
 #include "core/error.h"
 #include "core/page_layout.h"
 #include "eval/bench/torch_attention.h"
+#include "eval/method_card.h"
 #include "eval/threads.h"
 #include "kernels/cpu_engine.h"
 #include "kernels/isa.h"
@@ -51,30 +54,79 @@ void check(const AttentionBench& b) {
                 b.repeats, " repeats; at least 1 of each");
 }
 
-/// Keys and values of all sequences in one codec, contiguous per sequence, as a dense cache holds
-/// them.
+/// What is stored of a token, and how it is read.
+struct Stored {
+  Layer shape{};
+  Layout layout{};
+  std::vector<StreamLayout> streams{};
+  std::optional<Composition> composition{};  // keeps a method's maps
+};
+
+StreamLayout stored_stream(const StreamSpec& spec, const Encoding& encoding,
+                           const Registry& registry) {
+  StreamLayout s{.name = spec.name, .units = spec.units, .width = spec.width};
+  s.codec = &registry.codec(encoding.codec);
+  const Json params = encoding.params.empty()
+                          ? Json::object()
+                          : parse_json(encoding.params, "parameters of codec " + encoding.codec);
+  s.params =
+      registry.codec_schema(encoding.codec).complete(params, "bench: codec " + encoding.codec);
+  s.rotate_hadamard = encoding.rotate_hadamard;
+  s.format = s.codec->layout(spec.width, s.params);
+  return s;
+}
+
+Layer plain_layer(const AttentionBench& b) {
+  return {.num_heads = b.heads,
+          .num_kv_heads = b.kv_heads,
+          .head_dim = b.head_dim,
+          .value_dim = b.head_dim,
+          .scale = 1.0 / std::sqrt(b.head_dim)};
+}
+
+/// Keys and values as a dense cache holds them, in one codec.
+Stored stored_in(const AttentionBench& b, const Encoding& encoding, const Registry& registry) {
+  Stored stored{.shape = plain_layer(b)};
+  stored.layout = dense_layout(stored.shape, false);
+  for (const StreamSpec& spec : stored.layout.streams)
+    stored.streams.push_back(stored_stream(spec, encoding, registry));
+  return stored;
+}
+
+/// As a method stores and reads them, under RoPE.
+Stored stored_by(const AttentionBench& b, const Registry& registry) {
+  const NamedShape named{.name = "bench",
+                         .num_layers = 1,
+                         .num_heads = b.heads,
+                         .num_kv_heads = b.kv_heads,
+                         .head_dim = b.head_dim};
+  const ModelShape shape = one_layer(named);
+  Stored stored{.shape = shape.layers[0]};
+  stored.composition = example_composition(
+      parse_methods({{"name", b.codec}, {"params", b.params}}, registry), shape, registry);
+  const Composition& made = *stored.composition;
+  KVLAB_REQUIRE(made.project != nullptr && made.selects.empty(), "E_CONFIG", "bench: `", b.codec,
+                "` is a method that drops rows or codes dense ones; name a codec, or a method that "
+                "says which numbers are stored");
+  stored.layout = made.project->layout(0);
+  for (const StreamSpec& spec : stored.layout.streams) {
+    const Dtype dtype = spec.dtype.value_or(Dtype::bf16);
+    const Encoding as_it_is{.codec = std::string(name_of(dtype))};
+    stored.streams.push_back(stored_stream(spec, spec.encoding.value_or(as_it_is), registry));
+  }
+  return stored;
+}
+
+/// Rows of all sequences, contiguous per sequence.
 class StoredRows {
  public:
-  StoredRows(const AttentionBench& b, const std::string& codec, const Json& params, bool hadamard,
-             const Registry& registry, Engine& engine)
-      : shape_({.num_heads = b.heads,
-                .num_kv_heads = b.kv_heads,
-                .head_dim = b.head_dim,
-                .value_dim = b.head_dim,
-                .scale = 1.0 / std::sqrt(b.head_dim)}),
+  StoredRows(const AttentionBench& b, Stored stored, Engine& engine)
+      : stored_(std::move(stored)),
+        shape_(stored_.shape),
+        layout_(stored_.layout),
         tokens_(b.tokens),
         queries_(b.queries) {
-    const auto stream = [&](const std::string& name) {
-      StreamLayout s{.name = name, .units = b.kv_heads, .width = b.head_dim};
-      s.codec = &registry.codec(codec);
-      s.params = registry.codec_schema(codec).complete(params, "bench: codec " + codec);
-      s.rotate_hadamard = hadamard;
-      s.format = s.codec->layout(b.head_dim, s.params);
-      return s;
-    };
-    page_ = make_page_layout({stream("key"), stream("value")}, {}, 1024);
-    layout_.key = {.stream = "key"};
-    layout_.values = {{.stream = "value"}};
+    page_ = make_page_layout(stored_.streams, {}, 1024);
     view_.page = &page_;
     // Whole pages, so that codecs of whole tiles are filled; queries stand at their ends.
     tokens_ = (tokens_ + page_.tile_tokens - 1) / page_.tile_tokens * page_.tile_tokens;
@@ -141,24 +193,29 @@ class StoredRows {
     constexpr int64_t kRows = 1024;
     std::mt19937_64 random(1);
     std::normal_distribution<float> normal;
-    std::vector<float> rows(static_cast<size_t>(kRows * shape_.num_kv_heads * shape_.head_dim));
+    int64_t widest = 0;
+    for (const StreamLayout& stream : stored_.streams)
+      widest = std::max<int64_t>(widest, int64_t{stream.units} * stream.width);
+    std::vector<float> rows(static_cast<size_t>(kRows * widest));
     for (float& x : rows) x = normal(random);
     for (int32_t list = 0; list < std::ssize(view_.lists); ++list)
       for (int64_t first = 0; first < tokens_; first += kRows) {
         std::vector<Placement> where;
         for (int64_t t = first; t < std::min(tokens_, first + kRows); ++t)
           where.push_back({static_cast<int32_t>(t - first), list, t});
-        for (int stream = 0; stream < 2; ++stream)
-          engine.encode({.to = &view_,
-                         .stream = stream,
-                         .rows = dense_view(rows.data(), Dtype::f32,
-                                            {kRows, shape_.num_kv_heads, shape_.head_dim}),
-                         .where = where});
+        for (size_t s = 0; s < stored_.streams.size(); ++s)
+          engine.encode(
+              {.to = &view_,
+               .stream = static_cast<int>(s),
+               .rows = dense_view(rows.data(), Dtype::f32,
+                                  {kRows, stored_.streams[s].units, stored_.streams[s].width}),
+               .where = where});
       }
   }
 
-  Layer shape_;
-  Layout layout_{};
+  Stored stored_;
+  const Layer& shape_;
+  const Layout& layout_;
   int64_t tokens_, queries_, bytes_ = 0;
   PageLayout page_{};
   PartView view_{};
@@ -190,11 +247,17 @@ Json bench_attention(const AttentionBench& bench, const Registry& registry) {
   const Isa isa = isa_named(bench.isa);
   const std::shared_ptr<Engine> engine =
       make_cpu_engine({.threads = bench.threads, .isa = bench.isa});
-  StoredRows ours(bench, bench.codec, bench.params, bench.rotate_hadamard, registry, *engine);
+  const bool is_method = !registry.has_codec(bench.codec) && registry.has_method(bench.codec);
+  const Encoding encoding{.codec = bench.codec,
+                          .params = bench.params.dump(),
+                          .rotate_hadamard = bench.rotate_hadamard};
+  StoredRows ours(bench,
+                  is_method ? stored_by(bench, registry) : stored_in(bench, encoding, registry),
+                  *engine);
   std::unique_ptr<StoredRows> dense;
   if (bench.against_dense)
-    dense =
-        std::make_unique<StoredRows>(bench, "bfloat16", Json::object(), false, registry, *engine);
+    dense = std::make_unique<StoredRows>(bench, stored_in(bench, {.codec = "bfloat16"}, registry),
+                                         *engine);
   std::unique_ptr<TorchAttention> torch;
   if (bench.against_torch)
     torch = std::make_unique<TorchAttention>(TorchAttention::Shape{.batch = bench.batch,

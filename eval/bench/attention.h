@@ -11,8 +11,10 @@
 namespace kvlab {
 
 struct AttentionBench {
+  /// A codec of keys and values; or a method whose rows and maps the bench takes, stored as the
+  /// method says, else in bfloat16 (of one that needs an artifact: its example).
   std::string codec = "bfloat16";
-  Json params = Json::object();  // of the codec
+  Json params = Json::object();  // of the codec or method
   bool rotate_hadamard = false;
   int heads = 32, kv_heads = 32, head_dim = 128;
   int64_t tokens = 16384;

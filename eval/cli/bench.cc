@@ -27,7 +27,9 @@ constexpr const char* kExamples =
     "  kvlab bench attention --codec '{\"name\": \"int8\", \"params\": "
     "{\"group\": 64}}' --tokens 65536\n"
     "  kvlab bench attention --codec bfloat16 --tokens 2048 --queries 2048     "
-    " a prefill\n";
+    " a prefill\n"
+    "  kvlab bench attention --codec slim --heads 6 --kv-heads 6 --head-dim 64   "
+    "as a method stores rows\n";
 
 struct Options {
   std::string codec = "bfloat16";
@@ -76,7 +78,8 @@ void add_attention(CLI::App& bench_command, Invocation& invocation) {
     command.add_option(name, value, help)->capture_default_str();
   };
   add("--codec", options->codec,
-      "a codec (float32 or fp32, ..., int4), or {\"name\": ..., \"params\": {...}}");
+      "a codec (float32 or fp32, ..., int4), a method that says which numbers are stored, or "
+      "{\"name\": ..., \"params\": {...}}");
   add("--heads", bench.heads, "query heads");
   add("--kv-heads", bench.kv_heads, "heads of keys and values");
   add("--head-dim", bench.head_dim, "features of a head");

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Slim attention on models/ref-mha: prepares every mode on the end of models/excerpt.txt, then runs
+# configs/slim.json, which judges on its beginning.  What eval/results/slim holds.
+#   tools/measure_slim.sh [KVLAB]    the command to measure; ./run without it
+set -euo pipefail
+cd "$(dirname "$0")/.."
+kvlab=${1:-./run}
+out=build/slim
+mkdir -p $out
+tail -c 100000 models/excerpt.txt >$out/calibration.txt
+
+prepare() {  # prepare NAME PARAMS
+  $kvlab prepare "{\"name\": \"slim\", \"params\": $2}" --model models/ref-mha \
+    --text $out/calibration.txt --out "$out/$1.safetensors" | tee "$out/$1.md"
+}
+for mode in keys keys_shaped keys_side keys_shaped_side keys_basis keys24; do
+  prepare $mode "{\"mode\": \"$mode\"}"
+done
+prepare strict '{"target": "strict"}'
+$kvlab eval configs/slim.json
