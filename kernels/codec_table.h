@@ -206,6 +206,45 @@ KVLAB_HD void add_values(const TilePart& part, const typename C::State& state, c
     for (int v = 0; v < V; ++v) store_f32<W>(sums + r * sum_stride + c + v * W, acc[r][v]);
 }
 
+/// The same of float32 rows side by side, all of them weighed: a decoded block, without a question
+/// per row.
+template <int R, int V>
+KVLAB_HD void add_decoded(const u8* rows, int64_t stride, int n, const float* weights,
+                          int64_t weight_stride, float* sums, int64_t sum_stride, Prefetch& ahead) {
+  constexpr int W = kLanes;
+  F<W> acc[R][V];
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) acc[r][v] = load_f32<W>(sums + r * sum_stride + v * W);
+  Prefetch fetch = ahead;
+  for (int t = 0; t < n; ++t, rows += stride) {
+    fetch.next();
+    F<W> value[V];
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) value[v] = load_f32<W>(rows + 4 * v * W);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const F<W> weight = splat<W>(weights[r * weight_stride + t]);
+#pragma GCC unroll 16
+      for (int v = 0; v < V; ++v) acc[r][v] = fma<W>(weight, value[v], acc[r][v]);
+    }
+  }
+  ahead = fetch;
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) store_f32<W>(sums + r * sum_stride + v * W, acc[r][v]);
+}
+
+/// Whether some query weighs each of n rows; weights are never negative.
+template <int R>
+KVLAB_HD bool all_weighed(const float* weights, int64_t stride, int n) {
+  float least = 1.0f;
+  for (int t = 0; t < n; ++t) {
+    float most = 0.0f;
+    for (int r = 0; r < R; ++r) most += weights[r * stride + t];
+    least = most < least ? most : least;
+  }
+  return least > 0.0f;
+}
+
 /// Vectors of features whose sums stay in registers for so many queries.
 constexpr int value_vectors(int queries) {
   return (kLanes == 16 ? 16 : 8) / (queries == 1 ? 2 : queries);
@@ -225,11 +264,17 @@ void value_direct(const TilePart& part, const typename C::State& state, const fl
                   int64_t sum_stride, const Ahead& next) {
   constexpr int W = kLanes;
   Prefetch ahead(next, part.rows, int64_t{part.rows} * value_passes(part.features, queries));
+  const u8* const rows = part.tile.plane[0] + part.first_row * part.tile.stride[0];
   const auto some = [&]<int R>(int r) {
     constexpr int V = value_vectors(R);
     const float* w = weights + r * weight_stride;
     float* s = sums + r * sum_stride;
     int c = 0;
+    if constexpr (kIsSame<C, Fp32>)
+      if (read == nullptr && all_weighed<R>(w, weight_stride, part.rows))
+        for (; c + V * W <= part.features; c += V * W)
+          add_decoded<R, V>(rows + 4 * (part.first_feature + c), part.tile.stride[0], part.rows, w,
+                            weight_stride, s + c, sum_stride, ahead);
     for (; c + V * W <= part.features; c += V * W)
       add_values<C, R, V>(part, state, w, weight_stride, read, c, s, sum_stride, ahead);
     for (; c < part.features; c += W)
@@ -386,11 +431,17 @@ struct Table {
     } else if (sums_take(a.part.params, a.part.first_feature, a.part.features, a.rows)) {
       if constexpr (kSums) C::Sums::run(a);
     } else if (through_scratch(a.part.first_feature, a.rows)) {
-      const int stride = round_up(a.part.features, 16);
-      decode_rows<C>(a.part, state_of<C>(a.part), read, reinterpret_cast<float*>(a.scratch),
-                     stride);
-      value_direct<Fp32>(in_scratch(a.part, a.scratch, stride), NoState{}, a.weights,
-                         a.weight_stride, read, a.rows, a.sums, a.sum_stride, a.ahead);
+      for (int c = 0; c < a.part.features; c += kSlice) {
+        TilePart slice = a.part;
+        slice.first_feature += c;
+        slice.features = a.part.features - c < kSlice ? a.part.features - c : kSlice;
+        const int stride = round_up(slice.features, 16);
+        decode_rows<C>(slice, state_of<C>(a.part), read, reinterpret_cast<float*>(a.scratch),
+                       stride);
+        value_direct<Fp32>(in_scratch(slice, a.scratch, stride), NoState{}, a.weights,
+                           a.weight_stride, read, a.rows, a.sums + c, a.sum_stride,
+                           ahead_of(a.ahead, a.part, c, slice.features));
+      }
     } else {
       value_direct<C>(a.part, state_of<C>(a.part), a.weights, a.weight_stride, read, a.rows, a.sums,
                       a.sum_stride, a.ahead);
@@ -433,6 +484,18 @@ struct Table {
   }
 
  private:
+  /// Features of values that are decoded at once, for all queries: so few that 256 rows of them
+  /// stay in a core's second cache while the queries go by, also where a row is all heads' (4096).
+  static constexpr int kSlice = 128;
+
+  /// What a slice fetches ahead of its part's share.
+  static Ahead ahead_of(const Ahead& next, const TilePart& part, int first, int features) {
+    Ahead share = next;
+    share.at += int64_t{part.rows} * next.step * first / part.features;
+    share.step = static_cast<int32_t>(int64_t{next.step} * features / part.features);
+    return share;
+  }
+
   static TilePart in_scratch(const TilePart& part, u8* scratch, int stride) {
     TilePart rows{};
     static constexpr FloatParams kAnyWidth{};

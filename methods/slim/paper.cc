@@ -238,7 +238,7 @@ Json shares() {
 
 Json whisper() {
   Cells columns{"in millions"};
-  for (const Whisper& model : kWhisper) columns.push_back(model.name);
+  for (const Whisper& model : kWhisper) columns.emplace_back(model.name);
   std::vector<Cells> rows;
   const auto row = [&](std::string name, auto&& cell) {
     Cells cells{std::move(name)};
