@@ -61,14 +61,21 @@ DecodedRows::View DecodedRows::get(const BlockReader& blocks, const Block& block
   View view{decoded_, decoded_stride_};
   if (operand_.is_slice() && operand_.unrotate) view.data += run.first_feature;
   if (!operand_.built && !operand_.is_rotated) return view;
-  if (operand_.built)
+  const bool for_one_head = operand_.is_slice() && !operand_.unrotate && run.kv_heads == 1;
+  float* made = built_;
+  int64_t stride = built_stride_;
+  if (operand_.built) {
     build(view, block.tokens, kv_head, counts);
-  else
+  } else if (for_one_head) {
+    made = decoded_, stride = decoded_stride_;
+    decoded_unit_ = -1;  // turned where they lie, they are no longer as they were
+  } else {
     copy_rows(view, block.tokens);  // other heads may want the same rows as they are
+  }
   if (operand_.is_rotated) {
     const Rope& rope = context_.call->shape->rope;
-    context_.steps->rotate({.data = built_,
-                            .stride = built_stride_,
+    context_.steps->rotate({.data = made,
+                            .stride = stride,
                             .rows = block.tokens,
                             .pairs = rope.rotary_dim / 2,
                             .interleaved = rope.style == Rope::Style::interleaved,
@@ -76,7 +83,7 @@ DecodedRows::View DecodedRows::get(const BlockReader& blocks, const Block& block
                             .fine = context_.rope.fine,
                             .coarse = context_.rope.coarse});
   }
-  return {built_, built_stride_};
+  return {made, stride};
 }
 
 void DecodedRows::decode(const BlockReader& blocks, const Block& block, const HeadRun& run) {
