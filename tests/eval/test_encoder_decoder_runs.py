@@ -8,7 +8,7 @@ from command import read_lines
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-VOCAB, LAYERS, HEADS, DIM = 64, 2, 4, 16
+VOCAB, WIDTH, LAYERS, HEADS, DIM = 64, 48, 2, 4, 16
 ENCODER_TOKENS, CONTEXT, QUERY = 40, 24, 8
 PER_TOKEN = LAYERS * HEADS * 2 * DIM * 2  # bytes in 16 bits, of a decoder's or an encoder's token
 
@@ -17,7 +17,7 @@ PER_TOKEN = LAYERS * HEADS * 2 * DIM * 2  # bytes in 16 bits, of a decoder's or 
 def network(tmp_path_factory):
     config = transformers.T5Config(
         vocab_size=VOCAB,
-        d_model=48,
+        d_model=WIDTH,
         d_kv=DIM,
         d_ff=80,
         num_layers=2,
@@ -104,6 +104,22 @@ def test_methods_compress_what_both_attentions_read(kvlab, network, task):
     # Self-attention keeps what the next token reads beside its own row, cross-attention keeps all.
     assert abs(got[windowed, "nll"] - want) > 1e-3
     assert got[windowed, "payload_bytes"] == 2 * PER_TOKEN * (7 + ENCODER_TOKENS)
+
+
+@pytest.mark.examples("slim")
+def test_one_row_of_an_encoder_token_is_enough_for_all_layers(kvlab, network, task):
+    """X-cache of self-attention, E-cache of cross-attention: the paper's 2 e / D and 2 e L / D, as
+    they were allocated."""
+    kvlab("prepare", "slim", "--model", network[0], "--out", "slim.safetensors")
+    slim = {"name": "slim", "artifact": str(kvlab.folder / "slim.safetensors")}
+    got = evaluated(kvlab, network, task(), ["dense", slim])
+    decoder_tokens = CONTEXT + QUERY
+    assert got["slim", "nll"] == pytest.approx(expected_nll(network[1]), rel=1e-5)
+    assert got["slim", "payload_bytes"] == 4 * WIDTH * (LAYERS * decoder_tokens + ENCODER_TOKENS)
+    e = HEADS * DIM
+    dense = 4 * 2 * e * LAYERS * (decoder_tokens + ENCODER_TOKENS)
+    assert got["dense", "payload_bytes"] == dense
+    assert got["slim", "meta_bytes"] == 0
 
 
 def test_text_is_what_transformers_writes(kvlab, network, task):
