@@ -25,9 +25,10 @@ class Gatherer {
         stride_((tokens + kKeptRows - 1) / kKeptRows),
         sum_(at::zeros({width, width}, at::kDouble)) {}
 
-  /// x [T, D]: tokens [first, first + T) of the text.
-  void take(int64_t first, const at::Tensor& x) {
-    const int64_t learned = std::clamp<int64_t>(boundary_ - first, 0, x.size(0));
+  /// x [T, D]: a layer's rows of the tokens [first, first + size) of the text.  Of a network with an
+  /// encoder they are fewer: its two halves share a sequence's tokens.
+  void take(int64_t first, int64_t size, const at::Tensor& x) {
+    const int64_t learned = std::clamp<int64_t>(boundary_ - first, 0, size) * x.size(0) / size;
     if (learned > 0) {
       const at::Tensor rows = x.narrow(0, 0, learned).to(at::kDouble);
       sum_.addmm_(rows.t(), rows);
@@ -52,20 +53,22 @@ class Gatherer {
 
 std::vector<Inputs> observe_inputs(const Calibration& calibration, int64_t length) {
   const std::span<const int32_t> tokens = calibration.tokens;
-  const int64_t count = std::ssize(tokens);
+  int64_t count = std::ssize(tokens);
   if (count == 0) return {};
   KVLAB_REQUIRE(count >= kFewestTokens, "E_CONFIG", "slim: ", count,
                 " calibration tokens; at least 4 for each number of a key row are advised, and ",
                 kFewestTokens, " are needed");
   const ModelShape& shape = calibration.model->shape();
   if (shape.max_positions > 0) length = std::min(length, shape.max_positions);
+  // What is left may be too short for a sequence: a source and a target need a token each.
+  if (count > length && count % length < kFewestTokens) count -= count % length;
   std::vector<Gatherer> gatherers;  // not copies of one: tensors are shared by copying
   for (size_t i = 0; i < shape.layers.size(); ++i) gatherers.emplace_back(shape.width, count);
   for (int64_t first = 0; first < count; first += length) {
     const int64_t size = std::min(length, count - first);
     calibration.model->visit(
         tokens.subspan(static_cast<size_t>(first), static_cast<size_t>(size)), [&](const Tap& tap) {
-          gatherers[static_cast<size_t>(tap.layer)].take(first, to_torch(tap.hidden));
+          gatherers[static_cast<size_t>(tap.layer)].take(first, size, to_torch(tap.hidden));
         });
     if (calibration.progress)
       calibration.progress(0.5 * static_cast<double>(first + size) / static_cast<double>(count),

@@ -122,6 +122,20 @@ def test_one_row_of_an_encoder_token_is_enough_for_all_layers(kvlab, network, ta
     assert got["slim", "meta_bytes"] == 0
 
 
+@pytest.mark.examples("slim")
+@pytest.mark.parametrize("tokens", [8, 40, 81])
+def test_a_text_says_what_codes_would_lose(kvlab, network, tokens):
+    """Some of each layer's rows are held out, however the text falls into sequences; half of a
+    sequence is a source, half a target."""
+    (kvlab.folder / "ids.json").write_text(json.dumps([2 + 7 * i % 60 for i in range(tokens)]))
+    method = {"name": "slim", "params": {"calibration_length": 20}}
+    text = ("--model", network[0], "--tokens", "ids.json", "--json")
+    prepared = kvlab("prepare", json.dumps(method), *text, "--out", "slim.safetensors").json
+    for layer in prepared["header"]["layers"]:
+        assert layer["value_error"] < 1e-6
+        assert 1e-3 < layer["value_error_int8"] < layer["value_error_int4"] < 0.5
+
+
 def test_text_is_what_transformers_writes(kvlab, network, task):
     model = network[1]
     sources = [torch.tensor([one["encoder_ids"]]) for one in documents()]
