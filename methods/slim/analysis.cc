@@ -110,8 +110,6 @@ at::Tensor quantised(const at::Tensor& rows, int bits) {
   return out;
 }
 
-bool is_16_bit(Dtype dtype) { return dtype == Dtype::bf16 || dtype == Dtype::f16; }
-
 }  // namespace
 
 Weights weights_of(const ModelAccess& model, const Site& site) {

@@ -14,8 +14,6 @@ Wish::Target target_named(const std::string& name) {
   return name == "near" ? Wish::Target::near : Wish::Target::budget;
 }
 
-bool is_16_bit(Dtype dtype) { return dtype == Dtype::bf16 || dtype == Dtype::f16; }
-
 int64_t multiple_of_8(int64_t n) { return std::max<int64_t>((n + 7) / 8 * 8, 8); }
 
 /// e / 64, e / 32, e / 16, e / 8, multiples of 8, each once; at most what values have.

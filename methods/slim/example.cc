@@ -48,7 +48,7 @@ Artifact example(const Setup& setup) {
   for (int l = 0; l < std::ssize(setup.shape->layers); ++l) {
     const Site site = site_of(*setup.shape, l);
     Mode mode = wish.mode.value_or(site.rotary == Rotary::none ? Mode::input : Mode::keys);
-    if (!site.refusal.empty()) mode = Mode::dense;
+    if (!site.saves()) mode = Mode::dense;
     const Factors f = mode == Mode::dense
                           ? Factors{}
                           : any_factors(site, mode, wish.side > 0 ? wish.side : usual_side(site));

@@ -35,8 +35,6 @@ std::string tensor_name(int layer, std::string_view field) {
 
 std::string_view name_of(Mode mode) { return kModes[static_cast<size_t>(mode)]; }
 
-std::vector<std::string> mode_names() { return {kModes.begin(), kModes.end()}; }
-
 bool has_side(Mode mode) {
   return mode == Mode::keys_side || mode == Mode::keys_shaped_side || mode == Mode::keys_basis;
 }
@@ -47,7 +45,7 @@ bool shapes_rounding(Mode mode) {
 Mode mode_named(std::string_view name) {
   const auto found = std::ranges::find(kModes, name);
   KVLAB_REQUIRE(found != kModes.end(), "E_UNKNOWN", "slim: no mode `", name, "`",
-                suggestion(name, mode_names()));
+                suggestion(name, std::vector<std::string>(kModes.begin(), kModes.end())));
   return static_cast<Mode>(found - kModes.begin());
 }
 

@@ -27,8 +27,7 @@ enum class Mode : u8 {
 };
 std::string_view name_of(Mode mode);
 Mode mode_named(std::string_view name);  // E_UNKNOWN
-std::vector<std::string> mode_names();
-bool has_side(Mode mode);  // stores side rows
+bool has_side(Mode mode);                // stores side rows
 bool shapes_rounding(Mode mode);
 
 /// All float32 and contiguous; tensors a mode does not need are undefined.  In row-vector terms:

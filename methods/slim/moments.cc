@@ -25,8 +25,8 @@ class Gatherer {
         stride_((tokens + kKeptRows - 1) / kKeptRows),
         sum_(at::zeros({width, width}, at::kDouble)) {}
 
-  /// x [T, D]: a layer's rows of the tokens [first, first + size) of the text.  Of a network with an
-  /// encoder they are fewer: its two halves share a sequence's tokens.
+  /// x [T, D]: a layer's rows of the tokens [first, first + size) of the text.  Of a network with
+  /// an encoder they are fewer: its two halves share a sequence's tokens.
   void take(int64_t first, int64_t size, const at::Tensor& x) {
     const int64_t learned = std::clamp<int64_t>(boundary_ - first, 0, size) * x.size(0) / size;
     if (learned > 0) {

@@ -17,8 +17,8 @@ struct Inputs {
   at::Tensor held_out{};    // [m, D]
 };
 
-/// Runs the model over the calibration text in sequences of `length` tokens, without a rest of fewer
-/// than 8.  One entry per layer; no text: none.  E_CONFIG: fewer than 8 tokens.
+/// Runs the model over the calibration text in sequences of `length` tokens, without a rest of
+/// fewer than 8.  One entry per layer; no text: none.  E_CONFIG: fewer than 8 tokens.
 std::vector<Inputs> observe_inputs(const Calibration& calibration, int64_t length);
 
 }  // namespace kvlab::slim

@@ -165,11 +165,12 @@ Json notes_of(const std::vector<Layered>& all, Dtype stored, int64_t tokens) {
 class Preparer {
  public:
   explicit Preparer(const Calibration& calibration)
-      : calibration_(calibration), model_(*calibration.model), wish_(*calibration.params) {
+      : calibration_(calibration),
+        model_(*calibration.model),
+        wish_(*calibration.params),
+        sites_(sites_of(model_.shape())) {
     wish_.stored = stored_dtype(*calibration.params, model_);
-    for (int l = 0; l < std::ssize(model_.shape().layers); ++l)
-      sites_.push_back(site_of(model_.shape(), l));
-    check();
+    check_text();
     if (needs_text()) inputs_ = observe_inputs(calibration, wish_.calibration_length);
   }
 
@@ -197,19 +198,15 @@ class Preparer {
   }
 
  private:
-  bool can_save(const Site& site) const { return site.refusal.empty(); }
   bool needs_text() const {
     return std::ranges::any_of(sites_, [&](const Site& site) {
-      return can_save(site) && (site.rotary != Rotary::none || !calibration_.tokens.empty() ||
-                                (wish_.mode && *wish_.mode != Mode::input));
+      return site.saves() && (site.rotary != Rotary::none || !calibration_.tokens.empty() ||
+                              (wish_.mode && *wish_.mode != Mode::input));
     });
   }
-  void check() const {
-    KVLAB_REQUIRE(std::ranges::any_of(sites_, [&](const Site& s) { return can_save(s); }),
-                  sites_.front().refusal.substr(0, sites_.front().refusal.find(':')),
-                  "slim: ", sites_.front().refusal.substr(sites_.front().refusal.find(':') + 2));
+  void check_text() const {
     const bool turns = std::ranges::any_of(
-        sites_, [&](const Site& s) { return can_save(s) && s.rotary != Rotary::none; });
+        sites_, [&](const Site& s) { return s.saves() && s.rotary != Rotary::none; });
     KVLAB_REQUIRE(!turns || !calibration_.tokens.empty(), "E_CONFIG",
                   "slim: keys are rotated (RoPE), so rows are keys and their error depends on real "
                   "inputs; give a calibration text with --text or --tokens");
@@ -244,7 +241,7 @@ class Preparer {
   /// step: taken instead of what the target asks for.
   Layered settle(const Site& site, const Step* step) const {
     Layered one{.site = site};
-    if (!can_save(site) || site.kind == Layer::Kind::tap) return one;
+    if (!site.saves() || site.kind == Layer::Kind::tap) return one;
     const Weights weights = weights_of(model_, site);
     const Analysis analysis = analysis_of(site, weights);
     one.candidate = step != nullptr ? analysis.make(step->mode, step->side)
@@ -274,7 +271,7 @@ class Preparer {
       const auto bytes = static_cast<double>(site.dense_width() * size_of(wish_.stored));
       dense += bytes;
       offers.push_back({{{Mode::dense}, bytes, 0}});
-      if (!can_save(site)) continue;
+      if (!site.saves()) continue;
       const Weights weights = weights_of(model_, site);
       const Analysis analysis = analysis_of(site, weights);
       offers.back().front().error = analysis.rounding();

@@ -45,9 +45,9 @@ at::Tensor product(const at::Tensor& x, const at::Tensor& map) {
   return in_blocks(x, map.size(1), [&](const at::Tensor& block) { return at::mm(block, map); });
 }
 
-void for_each(at::Tensor& x, const std::function<float(float)>& change) {
+void round_each(at::Tensor& x, Dtype format) {
   float* const data = x.data_ptr<float>();
-  std::transform(data, data + x.numel(), data, change);
+  std::transform(data, data + x.numel(), data, [&](float value) { return rounded(value, format); });
 }
 
 /// One row, features [first, last): t is rounded, errors go to `errors`, and on to features of the
@@ -122,10 +122,10 @@ RowMaker::Rows RowMaker::make(const at::Tensor& x) const {
   if (factors_.shaping.defined())
     round_shaped(out.row, factors_.shaping, stored_);
   else
-    for_each(out.row, [&](float value) { return rounded(value, stored_); });
+    round_each(out.row, stored_);
   if (factors_.side() == 0) return out;
   out.side = product(wide, factors_.side_input) - product(out.row, factors_.side_row);
-  for_each(out.side, [&](float value) { return rounded(value, stored_); });
+  round_each(out.side, stored_);
   return out;
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <sstream>
 
+#include "core/error.h"
+
 namespace kvlab::slim {
 namespace {
 
@@ -18,19 +20,24 @@ Rotary rotary_of(const Layer& layer) {
   return layer.rope.rotary_dim < layer.head_dim ? Rotary::partial : Rotary::full;
 }
 
-std::string refusal_of(const Site& site, const Layer& layer, int64_t readers) {
-  if (layer.qk_norm != Layer::Norm::none)
-    return sentence("SLIM_E_NORM: layer ", site.layer,
-                    ": keys are normalised between their projection and their scores, so values "
-                    "are no linear map of stored keys; use quant");
+/// Where a layer has nothing to save.
+void refuse(Site& site, const Layer& layer, int64_t readers) {
+  if (layer.qk_norm != Layer::Norm::none) {
+    site.refusal_code = "SLIM_E_NORM";
+    site.refusal = sentence("layer ", site.layer,
+                            ": keys are normalised between their projection and their scores, so "
+                            "values are no linear map of stored keys; use quant");
+    return;
+  }
   const int64_t width = site.row_width(), dense = site.dense_width() * readers;
-  if (dense > width) return {};
-  return sentence("SLIM_E_NO_SAVING: layer ", site.layer, ": c = ", dense, " / ", width, " = ",
-                  static_cast<double>(dense) / static_cast<double>(width), ": a row that gives ",
-                  site.num_kv_heads, " kv heads exactly needs ", width,
-                  " numbers, as many as keys and values have or more",
-                  site.shares_heads ? " (grouped queries already share heads)" : "",
-                  "; use a lossy low-rank method (Palu) or quant");
+  if (dense > width) return;
+  site.refusal_code = "SLIM_E_NO_SAVING";
+  site.refusal = sentence("layer ", site.layer, ": c = ", dense, " / ", width, " = ",
+                          static_cast<double>(dense) / static_cast<double>(width),
+                          ": a row that gives ", site.num_kv_heads, " kv heads exactly needs ",
+                          width, " numbers, as many as keys and values have or more",
+                          site.shares_heads ? " (grouped queries already share heads)" : "",
+                          "; use a lossy low-rank method (Palu) or quant");
 }
 
 }  // namespace
@@ -58,8 +65,16 @@ Site site_of(const ModelShape& shape, int index) {
     site.shares_rows_with =
         static_cast<int>(std::ranges::find_if(shape.layers, reads_encoder) - shape.layers.begin());
   }
-  site.refusal = refusal_of(site, layer, readers);
+  refuse(site, layer, readers);
   return site;
+}
+
+std::vector<Site> sites_of(const ModelShape& shape) {
+  std::vector<Site> sites;
+  for (int l = 0; l < std::ssize(shape.layers); ++l) sites.push_back(site_of(shape, l));
+  if (!sites.empty() && std::ranges::none_of(sites, &Site::saves))
+    fail(sites.front().refusal_code, "slim: ", sites.front().refusal);
+  return sites;
 }
 
 }  // namespace kvlab::slim

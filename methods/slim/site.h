@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "core/model_shape.h"
 
@@ -20,13 +21,14 @@ struct Site {
   Rotary rotary = Rotary::none;
   int64_t rotary_dim = 0;  // features of a head that turn
   bool interleaved = false;
-  bool shares_heads = false;  // fewer kv heads than query heads
-  std::string refusal{};      // code and sentence; empty: some mode saves memory
-  int shares_rows_with = -1;  // cross layers: the first of them, whose rows all read
+  bool shares_heads = false;              // fewer kv heads than query heads
+  std::string refusal_code{}, refusal{};  // SLIM_E_..., sentence; empty: some mode saves memory
+  int shares_rows_with = -1;              // cross layers: the first of them, whose rows all read
 
   int64_t key_width() const { return num_kv_heads * head_dim; }     // e
   int64_t value_width() const { return num_kv_heads * value_dim; }  // e_v
   int64_t dense_width() const { return key_width() + value_width(); }
+  bool saves() const { return refusal.empty(); }
   bool is_cross() const { return kind == Layer::Kind::cross; }
   bool reads_other_rows() const { return is_cross() && shares_rows_with != layer; }
   /// Columns of a row that hold keys as they are, in whole or, with partial rotation, the parts
@@ -39,7 +41,11 @@ struct Site {
   int64_t row_width() const;
 };
 
-/// How layer `layer` of a shape can be stored.  refusal: SLIM_E_NO_SAVING, SLIM_E_NORM.
+/// How layer `layer` of a shape can be stored.  Refusals: SLIM_E_NO_SAVING, SLIM_E_NORM.
 Site site_of(const ModelShape& shape, int layer);
+/// Of all layers; the first one's refusal where none saves memory.
+std::vector<Site> sites_of(const ModelShape& shape);
+
+inline bool is_16_bit(Dtype dtype) { return dtype == Dtype::bf16 || dtype == Dtype::f16; }
 
 }  // namespace kvlab::slim

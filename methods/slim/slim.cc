@@ -39,31 +39,22 @@ constexpr const char* kSchema = R"json({
 void check_params(const Json& params, const Json& made, const Schema& schema) {
   for (const Parameter& parameter : schema.parameters()) {
     const Json& asked = params.at(parameter.name);
-    if (asked == parameter.standard || asked == made.at(parameter.name)) continue;
+    const Json was = made.value(parameter.name, parameter.standard);
+    if (asked == parameter.standard || asked == was) continue;
     fail("E_CONFIG", "slim: `", parameter.name, "` is ", asked.dump(),
-         ", but the artifact was made with ", made.at(parameter.name).dump(),
+         ", but the artifact was made with ", was.dump(),
          "; leave it out or run `kvlab prepare slim` with it");
   }
 }
 
 Capabilities capabilities(const Setup& setup) {
   const ModelShape& shape = *setup.shape;
-  std::string refusal;
-  bool saves = false, turns = false;
-  for (int l = 0; l < std::ssize(shape.layers); ++l) {
-    const Site site = site_of(shape, l);
-    saves |= site.refusal.empty();
-    turns |= site.rotary != Rotary::none;
-    if (refusal.empty()) refusal = site.refusal;
-  }
-  if (!saves && !shape.layers.empty()) {
-    const size_t colon = refusal.find(':');
-    fail(refusal.substr(0, colon), "slim: ", refusal.substr(colon + 2));
-  }
+  const std::vector<Site> sites = sites_of(shape);
   Capabilities can{.needs = Needs::hidden | Needs::keys_pre_rope,
                    .position_free = true,
                    .needs_artifact = true,
-                   .unrotated_keys = turns};
+                   .unrotated_keys = std::ranges::any_of(
+                       sites, [](const Site& site) { return site.rotary != Rotary::none; })};
   if (setup.artifact != nullptr && SlimRows(shape, *setup.artifact).replaces_all())
     can.frees = {"value"};
   return can;
