@@ -233,14 +233,14 @@ KVLAB_HD void add_decoded(const u8* rows, int64_t stride, int n, const float* we
     for (int v = 0; v < V; ++v) store_f32<W>(sums + r * sum_stride + v * W, acc[r][v]);
 }
 
-/// Whether some query weighs each of n rows; weights are never negative.
+/// Whether some query weighs each of n rows.
 template <int R>
 KVLAB_HD bool all_weighed(const float* weights, int64_t stride, int n) {
   float least = 1.0f;
   for (int t = 0; t < n; ++t) {
-    float most = 0.0f;
-    for (int r = 0; r < R; ++r) most += weights[r * stride + t];
-    least = most < least ? most : least;
+    float all = 0.0f;
+    for (int r = 0; r < R; ++r) all += __builtin_fabsf(weights[r * stride + t]);
+    least = all < least ? all : least;
   }
   return least > 0.0f;
 }

@@ -210,15 +210,21 @@ TEST_F(Operands, SlicesHaveMapsAndBiases) {
   }
 }
 
-TEST_F(Operands, RowsAreScaledBeforeTheirMapAndBias) {
-  Pages pages = pages_of({stream("k", 1, kKvHeads * kDim, "float32"), stream("v", 2, 64, "int8")},
-                         {.columns = {{"scale", Dtype::f32}}});
-  fill(pages);
+/// Of column "scale", which it fills.
+std::vector<double> row_scales(Pages& pages) {
   std::vector<double> scale;
   for (int64_t t = 0; t < kTokens; ++t) {
     scale.push_back(0.5 + 0.25 * static_cast<double>(t % 5));
     pages.set_float(0, "scale", t, static_cast<float>(scale.back()));
   }
+  return scale;
+}
+
+TEST_F(Operands, RowsAreScaledBeforeTheirMapAndBias) {
+  Pages pages = pages_of({stream("k", 1, kKvHeads * kDim, "float32"), stream("v", 2, 64, "int8")},
+                         {.columns = {{"scale", Dtype::f32}}});
+  fill(pages);
+  const std::vector<double> scale = row_scales(pages);
   const auto scaled = [&](std::vector<double> x, int64_t t) {
     for (double& c : x) c *= scale[static_cast<size_t>(t)];
     return x;
@@ -325,11 +331,7 @@ TEST_F(Operands, ContributionsAddUpAndRowsAreScaled) {
   Pages pages = pages_of({stream("k", 1, kKvHeads * kDim, "bfloat16"), stream("u", 1, 64, "int8")},
                          {.columns = {{"scale", Dtype::f32}}});
   fill(pages);
-  std::vector<double> scale;
-  for (int64_t t = 0; t < kTokens; ++t) {
-    scale.push_back(0.5 + 0.25 * static_cast<double>(t % 5));
-    pages.set_float(0, "scale", t, static_cast<float>(scale.back()));
-  }
+  const std::vector<double> scale = row_scales(pages);
   Layout layout;
   layout.key = {.map = Operand::Map::slice, .stream = "k", .row_scale = "scale"};
   layout.values = {{.map = Operand::Map::slice, .stream = "k", .row_scale = "scale"},
