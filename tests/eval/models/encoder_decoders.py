@@ -2,13 +2,13 @@
 of them.  As in test_transformers.py nothing is left at 0 or 1, where a mistake could hide.
 """
 
-import json
 from dataclasses import dataclass, field
 
 import torch
 import transformers
 from agreement import random_tokens
 from safetensors.torch import load_file
+from spoiling import set_config
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -62,7 +62,7 @@ class T5:
         randomised(model, dtype).save_pretrained(folder)
         if self.untied:
             assert "lm_head.weight" in load_file(folder / "model.safetensors")
-        change_config(folder, self.says)
+        set_config(folder, **self.says)
 
     def load(self, folder, dtype):
         return transformers.T5ForConditionalGeneration.from_pretrained(
@@ -136,12 +136,6 @@ class Whisper:
             return model(features, decoder_input_ids=ids, use_cache=False).logits[0].float()
         finally:
             encoder.embed_positions, model.config.max_source_positions = whole, most
-
-
-def change_config(folder, changes):
-    path = folder / "config.json"
-    config = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({k: v for k, v in config.items() if v != "absent"}))
 
 
 class Written:

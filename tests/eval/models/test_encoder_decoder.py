@@ -7,6 +7,8 @@ import torch
 from agreement import FP32_BOUND, assert_greedy, assert_rounding_alone
 from encoder_decoders import LENGTHS, T5, Whisper, Written
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NEW_TOKENS = 12
 FEEDINGS = {
     "one pass": {"chunk": 0},
@@ -14,15 +16,6 @@ FEEDINGS = {
     "token by token": {"chunk": 1},
     "without a cache": {"attention": "definition"},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """The networks are too small for more."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 NETWORKS = {

@@ -9,7 +9,7 @@ import torch
 from agreement import FP32_BOUND
 from encoder_decoders import T5, Whisper, Written
 
-pytestmark = pytest.mark.examples("slim")
+pytestmark = [pytest.mark.examples("slim"), pytest.mark.usefixtures("one_thread")]
 
 NETWORKS = {  # with e / D, how much wider keys are than the model
     "t5": (T5(), 1),

@@ -6,7 +6,8 @@ import struct
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from spoiling import copied, set_config, set_tensor
 
 PROJECTION = "model.layers.0.self_attn.k_proj.weight"
 
@@ -31,12 +32,8 @@ def written(tmp_path_factory):
 @pytest.fixture
 def model(written, tmp_path):
     """A copy to spoil."""
-    folder = tmp_path / "model"
-    folder.mkdir()
-    for name in ("config.json", "model.safetensors"):
-        (folder / name).write_bytes((written / name).read_bytes())
     (tmp_path / "tokens.json").write_text(json.dumps([1 + i % 40 for i in range(32)]))
-    return folder
+    return copied(written, tmp_path / "model")
 
 
 @pytest.fixture
@@ -46,22 +43,6 @@ def refused(kvlab, model):
         return kvlab.refused(code, status, *command, *more)
 
     return refused
-
-
-def set_config(model, **changes):
-    path = model / "config.json"
-    config = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({k: v for k, v in config.items() if v != "absent"}))
-
-
-def set_tensor(model, name, tensor):
-    path = model / "model.safetensors"
-    tensors = load_file(path)
-    if tensor is None:
-        del tensors[name]
-    else:
-        tensors[name] = tensor
-    save_file(tensors, path, metadata={"format": "pt"})
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

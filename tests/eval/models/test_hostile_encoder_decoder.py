@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 import transformers
-from test_hostile import set_config, set_tensor
+from spoiling import copied, set_config, set_tensor
 
 CROSS = "decoder.block.0.layer.1.EncDecAttention.k.weight"
 BIAS = "decoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
@@ -31,15 +31,11 @@ def written(tmp_path_factory):
 @pytest.fixture
 def model(written, tmp_path):
     """A copy to spoil, and a task for it."""
-    folder = tmp_path / "model"
-    folder.mkdir()
-    for name in ("config.json", "model.safetensors"):
-        (folder / name).write_bytes((written / name).read_bytes())
     document = {"encoder_ids": [3, 4], "context_ids": [0, 5], "query_ids": [6], "labels": [7]}
     (tmp_path / "docs.jsonl").write_text(json.dumps(document))
     file = {"task": "one", "type": "tokens", "docs": "docs.jsonl", "encoder_ids": "{encoder_ids}"}
     (tmp_path / "task.json").write_text(json.dumps(file))
-    return folder
+    return copied(written, tmp_path / "model")
 
 
 @pytest.fixture

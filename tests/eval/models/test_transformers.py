@@ -15,6 +15,8 @@ from agreement import FP32_BOUND, assert_greedy, assert_rounding_alone, random_t
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LENGTHS = (150, 1, 37, 96)  # of a ragged batch; the first is longer than every window below
 PROMPTS = (37, 20, 33)  # continued together
 NEW_TOKENS = 16
@@ -141,15 +143,6 @@ FEEDINGS = {  # how the sequences of a ragged batch are fed
     "token by token": {"chunk": 1},
     "without a cache": {"attention": "definition"},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """The networks are too small for more."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 AutoModel = transformers.AutoModelForCausalLM
