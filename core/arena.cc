@@ -23,8 +23,6 @@ constexpr int64_t kCopyStep = int64_t{64} << 20;  // most memory held twice whil
 // zero), or, from 0 on, a granule of the arena's memfd.
 constexpr int64_t kPrivate = -1, kDiscarded = -2;
 
-int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
-
 [[noreturn]] void system_failed(const char* call, int64_t bytes) {
   fail("E_MEMORY", "arena: ", call, " of ", bytes, " bytes failed: ", std::strerror(errno),
        "; free memory, raise vm.max_map_count, or use fewer or shorter sequences");

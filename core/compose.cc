@@ -85,7 +85,7 @@ std::shared_ptr<const Artifact> artifact_of(const MethodSpec& spec, const ModelS
 /// Union of needs and refusals, the weaker of each promise.
 Capabilities merged(const Parts& parts, const std::vector<ReadRefusal>& refusals) {
   Capabilities all{.needs = needs_of_untouched_layers(parts), .exact = true, .position_free = true};
-  for (const Part& part : parts.all) {
+  for (const ComposedPart& part : parts.all) {
     const Capabilities& one = part.capabilities;
     all.needs = all.needs | one.needs;
     all.causal_write &= one.causal_write;
@@ -125,8 +125,8 @@ std::shared_ptr<const Artifact> example_of(const MethodSpec& spec, const Build& 
                                                           .device = build.device}));
 }
 
-Part part_of(const MethodSpec& spec, const std::shared_ptr<const Artifact>& artifact,
-             const Build& build) {
+ComposedPart part_of(const MethodSpec& spec, const std::shared_ptr<const Artifact>& artifact,
+                     const Build& build) {
   const Method& method = build.registry.method(spec.name);
   const Setup setup{.shape = &build.shape,
                     .params = &spec.params,
@@ -134,7 +134,7 @@ Part part_of(const MethodSpec& spec, const std::shared_ptr<const Artifact>& arti
                     .model = build.model,
                     .run_dtype = build.run_dtype,
                     .device = build.device};
-  Part part{.name = spec.name};
+  ComposedPart part{.name = spec.name};
   if (method.capabilities) part.capabilities = method.capabilities(setup);
   if (part.capabilities.needs_artifact && artifact == nullptr) {
     KVLAB_REQUIRE(build.missing == MissingArtifact::leave_out, "E_CONFIG", spec.name,
@@ -162,7 +162,7 @@ Composition built(const Specs& specs, const Build& build) {
   check_rules(parts);
   composition.read_refusals = read_refusals(parts);
   composition.capabilities = merged(parts, composition.read_refusals);
-  for (const Part& part : parts.all) {
+  for (const ComposedPart& part : parts.all) {
     if (part.stages.project != nullptr) composition.project = part.stages.project;
     if (part.stages.encode.has_value()) composition.encode = part.stages.encode;
     if (part.stages.select != nullptr) composition.selects.push_back(part.stages.select);

@@ -13,7 +13,7 @@ constexpr std::string_view kModel = "the model";
 
 /// A selector of the chain with what it wants of one layer.
 struct Chosen {
-  const Part* part;
+  const ComposedPart* part;
   Selection selection;
 };
 
@@ -21,7 +21,7 @@ struct Chosen {
 struct Site {
   int index = 0;
   const Layer* layer = nullptr;
-  const Part* projector = nullptr;  // whose layout it is; none: the dense one
+  const ComposedPart* projector = nullptr;  // whose layout it is; none: the dense one
   Layout layout{};
   int kv_heads = 0;  // of the layer or of the widest one that reads its rows
   std::vector<Chosen> selections{};
@@ -36,7 +36,7 @@ template <class... Reason>
 }
 
 /// A stage that contradicts the shape or itself.
-struct Complaint {
+struct LayerComplaint {
   std::string_view who;
   int layer;
   template <class... Reason>
@@ -48,9 +48,9 @@ struct Complaint {
 // --- what there is
 
 template <class Has>
-const Part* only_one(const Parts& parts, std::string_view does, Has has) {
-  const Part* found = nullptr;
-  for (const Part& part : parts.all) {
+const ComposedPart* only_one(const Parts& parts, std::string_view does, Has has) {
+  const ComposedPart* found = nullptr;
+  for (const ComposedPart& part : parts.all) {
     if (!has(part)) continue;
     if (found != nullptr)
       refuse(found->name, part.name, "both ", does, ", a composition can have one such method; ",
@@ -60,22 +60,22 @@ const Part* only_one(const Parts& parts, std::string_view does, Has has) {
   return found;
 }
 
-const Part* projector_of(const Parts& parts) {
+const ComposedPart* projector_of(const Parts& parts) {
   return only_one(parts, "say which numbers are stored (Project)",
-                  [](const Part& part) { return part.stages.project != nullptr; });
+                  [](const ComposedPart& part) { return part.stages.project != nullptr; });
 }
 
-const Part* encoder_of(const Parts& parts) {
+const ComposedPart* encoder_of(const Parts& parts) {
   return only_one(parts, "say in which bits rows are stored (Encode)",
-                  [](const Part& part) { return part.stages.encode.has_value(); });
+                  [](const ComposedPart& part) { return part.stages.encode.has_value(); });
 }
 
 bool asks_for_unrotated(const Parts& parts) {
-  return std::ranges::any_of(parts.all,
-                             [](const Part& part) { return part.capabilities.unrotated_keys; });
+  return std::ranges::any_of(
+      parts.all, [](const ComposedPart& part) { return part.capabilities.unrotated_keys; });
 }
 
-Site site_of(const Parts& parts, const Part* projector, int index) {
+Site site_of(const Parts& parts, const ComposedPart* projector, int index) {
   Site site{.index = index, .layer = &parts.shape.layers[static_cast<size_t>(index)]};
   site.kv_heads = site.layer->num_kv_heads;
   if (projector != nullptr) {
@@ -91,7 +91,7 @@ Site site_of(const Parts& parts, const Part* projector, int index) {
   return site;
 }
 
-std::vector<Site> sites_of(const Parts& parts, const Part* projector) {
+std::vector<Site> sites_of(const Parts& parts, const ComposedPart* projector) {
   std::vector<Site> sites;
   for (int i = 0; i < std::ssize(parts.shape.layers); ++i)
     sites.push_back(site_of(parts, projector, i));
@@ -101,7 +101,7 @@ std::vector<Site> sites_of(const Parts& parts, const Part* projector) {
 void add_selections(const Parts& parts, std::vector<Site>& sites) {
   for (Site& site : sites) {
     if (!site.stores() || site.layer->kind == Layer::Kind::cross) continue;
-    for (const Part& part : parts.all)
+    for (const ComposedPart& part : parts.all)
       if (part.stages.select != nullptr)
         site.selections.push_back({&part, part.stages.select->selection(site.index)});
   }
@@ -114,13 +114,13 @@ const StreamSpec* stream_named(const Layout& layout, std::string_view name) {
   return found == layout.streams.end() ? nullptr : &*found;
 }
 
-void check_dtype(const StreamSpec& stream, const Complaint& complain) {
+void check_dtype(const StreamSpec& stream, const LayerComplaint& complain) {
   if (stream.dtype && !is_row_dtype(*stream.dtype))
     complain("stream `", stream.name, "` has ", name_of(*stream.dtype), " rows, they must be ",
              kRowDtypes);
 }
 
-void check_streams(const Site& site, const Complaint& complain) {
+void check_streams(const Site& site, const LayerComplaint& complain) {
   for (const StreamSpec& stream : site.layout.streams) {
     if (stream.name.empty() || stream_named(site.layout, stream.name) != &stream)
       complain("streams need distinct names, `", stream.name, "` is none");
@@ -140,7 +140,7 @@ void check_streams(const Site& site, const Complaint& complain) {
 /// The map of an operand that has one; width: features it takes.  Before weights are read there is
 /// none.
 void check_map(const Site& site, const Operand& operand, int dim, int width, std::string_view what,
-               const Complaint& complain) {
+               const LayerComplaint& complain) {
   const int heads = site.layer->num_kv_heads;
   const TensorView &up = operand.up, &bias = operand.bias;
   if (up && !(up.dtype == Dtype::f32 && up.dims == 3 && up.size(0) == heads && up.size(1) == dim &&
@@ -152,7 +152,7 @@ void check_map(const Site& site, const Operand& operand, int dim, int width, std
 }
 
 void check_operand(const Site& site, const Site& source, const Operand& operand, int dim,
-                   std::string_view what, const Complaint& complain) {
+                   std::string_view what, const LayerComplaint& complain) {
   const StreamSpec* stream = stream_named(source.layout, operand.stream);
   if (stream == nullptr || !stream->attended)
     complain("its ", what, " come from `", operand.stream, "`, which is no attended stream");
@@ -172,7 +172,8 @@ void check_operand(const Site& site, const Site& source, const Operand& operand,
 }
 
 /// The site whose rows this one reads, usually itself.
-const Site& source_of(const std::vector<Site>& sites, const Site& site, const Complaint& complain) {
+const Site& source_of(const std::vector<Site>& sites, const Site& site,
+                      const LayerComplaint& complain) {
   const int rows_of = site.layout.rows_of;
   const Site& source = sites[static_cast<size_t>(rows_of < 0 ? site.index : rows_of)];
   if (rows_of >= 0 &&
@@ -183,7 +184,7 @@ const Site& source_of(const std::vector<Site>& sites, const Site& site, const Co
 }
 
 void check_layout(const std::vector<Site>& sites, const Site& site) {
-  const Complaint complain{site.owner(), site.index};
+  const LayerComplaint complain{site.owner(), site.index};
   check_streams(site, complain);
   if (site.layout.halo < 0 || (site.layout.halo > 0 && !site.layout.rebuilds))
     complain("a halo of ", site.layout.halo, " rows needs a layout that rebuilds");
@@ -211,7 +212,7 @@ void count_readers(std::vector<Site>& sites) {
 
 void check_selection(const Chosen& chosen, const Site& site) {
   const Selection& s = chosen.selection;
-  const Complaint complain{chosen.part->name, site.index};
+  const LayerComplaint complain{chosen.part->name, site.index};
   if (s.sinks < 0 || s.recent < 0)
     complain("sinks is ", s.sinks, " and recent ", s.recent, ", both must be at least 0");
   if (s.flags && !s.drops) complain("it flags rows but drops none");
@@ -238,9 +239,9 @@ void check_sharing(const Chosen& chosen, const Site& site) {
 }
 
 /// Who it was that wanted keys before RoPE.
-const Part& asker_of(const Parts& parts) {
-  return *std::ranges::find_if(parts.all,
-                               [](const Part& part) { return part.capabilities.unrotated_keys; });
+const ComposedPart& asker_of(const Parts& parts) {
+  return *std::ranges::find_if(
+      parts.all, [](const ComposedPart& part) { return part.capabilities.unrotated_keys; });
 }
 
 bool rotates_when_read(const Site& site) {
@@ -248,7 +249,7 @@ bool rotates_when_read(const Site& site) {
 }
 
 void check_reindexing(const Parts& parts, const Chosen& chosen, const Site& site,
-                      const Part* encoder) {
+                      const ComposedPart* encoder) {
   const std::string& who = chosen.part->name;
   if (!site.layer->alibi_slopes.empty())
     refuse(who, kModel, "layer ", site.index,
@@ -258,7 +259,7 @@ void check_reindexing(const Parts& parts, const Chosen& chosen, const Site& site
     refuse(who, site.owner(), "layer ", site.index,
            ": the first renumbers positions and needs keys that are rotated when they are read, "
            "the second stores them rotated; use true positions");
-  for (const Part& part : parts.all) {
+  for (const ComposedPart& part : parts.all) {
     if (part.stages.select == nullptr || &part == chosen.part) continue;
     if (part.stages.select->selection(site.index).drops)
       refuse(who, part.name, "layer ", site.index,
@@ -278,7 +279,8 @@ struct Format {
   Encoded encoded{};
 };
 
-Encoded encoded_as(const Parts& parts, const Encoding& encoding, int width, const Complaint& who) {
+Encoded encoded_as(const Parts& parts, const Encoding& encoding, int width,
+                   const LayerComplaint& who) {
   if (encoding.codec.empty()) return {};  // as they came: row by row
   const Codec& codec = parts.registry.codec(encoding.codec);
   const std::string where = std::string(who.who) + ": codec " + codec.name;
@@ -290,7 +292,7 @@ Encoded encoded_as(const Parts& parts, const Encoding& encoding, int width, cons
 }
 
 Format format_of(const Parts& parts, const Site& site, const StreamSpec& stream,
-                 const Part* encoder) {
+                 const ComposedPart* encoder) {
   const bool encodes = stream.attended && encoder != nullptr && encoder->stages.encode->stream;
   if (stream.encoding.has_value() || !encodes)
     return {site.owner(), encoded_as(parts, stream.encoding.value_or(Encoding{}), stream.width,
@@ -299,7 +301,7 @@ Format format_of(const Parts& parts, const Site& site, const StreamSpec& stream,
   return {encoder->name, encoded_as(parts, encoding, stream.width, {encoder->name, site.index})};
 }
 
-void check_encode(const Part* encoder) {
+void check_encode(const ComposedPart* encoder) {
   if (encoder == nullptr) return;
   const Encode& encode = *encoder->stages.encode;
   KVLAB_REQUIRE(encode.first >= 0 && encode.recent >= 0, "E_CONFIG", encoder->name, ": first is ",
@@ -307,7 +309,7 @@ void check_encode(const Part* encoder) {
 }
 
 /// Every codec exists, accepts its parameters and the width of the rows.
-void check_formats(const Parts& parts, const Site& site, const Part* encoder) {
+void check_formats(const Parts& parts, const Site& site, const ComposedPart* encoder) {
   for (const StreamSpec& stream : site.layout.streams) {
     format_of(parts, site, stream, encoder);
     if (encoder == nullptr || !stream.attended) continue;
@@ -325,7 +327,7 @@ void check_formats(const Parts& parts, const Site& site, const Part* encoder) {
 }
 
 /// Bits that nothing is stored in would be a promise without an effect.
-void check_encoder_matters(const std::vector<Site>& sites, const Part* encoder) {
+void check_encoder_matters(const std::vector<Site>& sites, const ComposedPart* encoder) {
   if (encoder == nullptr) return;
   const Site* last = nullptr;
   for (const Site& site : sites)
@@ -349,7 +351,7 @@ std::optional<std::string> wants_rows_at_append(const std::vector<Site>& sites, 
 }
 
 void check_rows_at_append(const Parts& parts, const std::vector<Site>& sites, const Site& site,
-                          const Part* encoder) {
+                          const ComposedPart* encoder) {
   const std::optional<std::string> wants = wants_rows_at_append(sites, site);
   if (!wants.has_value()) return;
   if (encoder != nullptr &&
@@ -402,8 +404,8 @@ void check_freed_weights(const Parts& parts) {
                            {Needs::keys, "key"},
                            {Needs::values, "value"},
                            {Needs::queries, "query"}};
-  for (const Part& owner : parts.all)
-    for (const Part& user : parts.all)
+  for (const ComposedPart& owner : parts.all)
+    for (const ComposedPart& user : parts.all)
       for (const Use& use : kUses) {
         const auto& frees = owner.capabilities.frees;
         if (&owner != &user && has(user.capabilities.needs, use.need) &&
@@ -413,7 +415,7 @@ void check_freed_weights(const Parts& parts) {
       }
 }
 
-std::vector<Site> all_sites(const Parts& parts, const Part* projector) {
+std::vector<Site> all_sites(const Parts& parts, const ComposedPart* projector) {
   std::vector<Site> sites = sites_of(parts, projector);
   count_readers(sites);
   add_selections(parts, sites);
@@ -423,8 +425,8 @@ std::vector<Site> all_sites(const Parts& parts, const Part* projector) {
 }  // namespace
 
 void check_rules(const Parts& parts) {
-  const Part* projector = projector_of(parts);
-  const Part* encoder = encoder_of(parts);
+  const ComposedPart* projector = projector_of(parts);
+  const ComposedPart* encoder = encoder_of(parts);
   check_freed_weights(parts);
   check_encode(encoder);
   const std::vector<Site> sites = all_sites(parts, projector);
@@ -454,7 +456,7 @@ Needs needs_of_untouched_layers(const Parts& parts) {
 
 std::vector<ReadRefusal> read_refusals(const Parts& parts) {
   std::vector<ReadRefusal> refusals;
-  for (const Part& part : parts.all)
+  for (const ComposedPart& part : parts.all)
     for (const ReadPolicy policy : part.capabilities.refuses)
       refusals.push_back({policy, part.name, "the method refuses it"});
   for (const Site& site : all_sites(parts, projector_of(parts)))

@@ -10,7 +10,7 @@
 namespace kvlab {
 
 /// One method of a composition with what it supplies for a shape.
-struct Part {
+struct ComposedPart {
   std::string name{};
   Capabilities capabilities{};
   Stages stages{};
@@ -19,7 +19,7 @@ struct Part {
 struct Parts {
   const ModelShape& shape;
   const Registry& registry;
-  std::vector<Part> all{};
+  std::vector<ComposedPart> all{};
 };
 
 /// E_COMPOSE: both parties, the reason, what to do; E_SHAPE: a stage contradicts itself or the

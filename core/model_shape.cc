@@ -10,7 +10,7 @@ namespace kvlab {
 namespace {
 
 /// What is wrong with one layer, as an error.
-struct Complaint {
+struct ShapeComplaint {
   const ModelShape& shape;
   size_t layer;
   template <class... Parts>
@@ -21,7 +21,7 @@ struct Complaint {
 
 bool is_positive(double value) { return std::isfinite(value) && value > 0; }
 
-void check_heads(const Layer& layer, const Complaint& complain) {
+void check_heads(const Layer& layer, const ShapeComplaint& complain) {
   if (layer.num_heads < 1 || layer.num_kv_heads < 1)
     complain("num_heads is ", layer.num_heads, " and num_kv_heads ", layer.num_kv_heads,
              ", both must be at least 1");
@@ -33,7 +33,7 @@ void check_heads(const Layer& layer, const Complaint& complain) {
              ", both must be at least 1");
 }
 
-void check_logits(const Layer& layer, const Complaint& complain) {
+void check_logits(const Layer& layer, const ShapeComplaint& complain) {
   if (!is_positive(layer.scale)) complain("scale is ", layer.scale, ", must be positive");
   if (layer.softcap != 0 && !is_positive(layer.softcap))
     complain("softcap is ", layer.softcap, ", must be positive, or 0 for none");
@@ -51,7 +51,7 @@ void check_logits(const Layer& layer, const Complaint& complain) {
              ", but on a cross layer queries have no distance to rows; must be 0");
 }
 
-void check_rope(const Layer& layer, const Complaint& complain) {
+void check_rope(const Layer& layer, const ShapeComplaint& complain) {
   const Rope& rope = layer.rope;
   if (!rope) {
     if (rope.rotary_dim != 0 || !rope.inv_freq.empty())
@@ -109,7 +109,7 @@ void check(const ModelShape& shape) {
   int block = 0;
   for (size_t i = 0; i < shape.layers.size(); ++i) {
     const Layer& layer = shape.layers[i];
-    const Complaint complain{shape, i};
+    const ShapeComplaint complain{shape, i};
     if (layer.block < block) complain("block ", layer.block, " comes after block ", block);
     block = layer.block;
     if (layer.kind == Layer::Kind::tap) continue;  // appends rows of its own, attends to nothing

@@ -10,8 +10,6 @@ namespace {
 
 constexpr int64_t kPlaneAlignment = 64, kUnitAlignment = 16;
 
-int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
-
 bool is_power_of_two(int value) {
   return value > 0 && std::has_single_bit(static_cast<unsigned>(value));
 }

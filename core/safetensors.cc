@@ -19,23 +19,23 @@ struct NamedDtype {
   std::string_view name;
   Dtype dtype;
 };
-constexpr std::array<NamedDtype, 10> kDtypes{{{"F64", Dtype::f64},
-                                              {"F32", Dtype::f32},
-                                              {"F16", Dtype::f16},
-                                              {"BF16", Dtype::bf16},
-                                              {"I64", Dtype::i64},
-                                              {"I32", Dtype::i32},
-                                              {"I16", Dtype::i16},
-                                              {"I8", Dtype::i8},
-                                              {"U8", Dtype::u8},
-                                              {"BOOL", Dtype::boolean}}};
+constexpr std::array<NamedDtype, 10> kSafetensorsDtypes{{{"F64", Dtype::f64},
+                                                         {"F32", Dtype::f32},
+                                                         {"F16", Dtype::f16},
+                                                         {"BF16", Dtype::bf16},
+                                                         {"I64", Dtype::i64},
+                                                         {"I32", Dtype::i32},
+                                                         {"I16", Dtype::i16},
+                                                         {"I8", Dtype::i8},
+                                                         {"U8", Dtype::u8},
+                                                         {"BOOL", Dtype::boolean}}};
 
 std::string_view format_name(Dtype dtype) {
-  return std::ranges::find(kDtypes, dtype, &NamedDtype::dtype)->name;
+  return std::ranges::find(kSafetensorsDtypes, dtype, &NamedDtype::dtype)->name;
 }
 
 /// What is wrong with one tensor of a header, as an error.
-struct Complaint {
+struct TensorComplaint {
   std::string_view where, tensor;
   template <class... Parts>
   [[noreturn]] void operator()(const Parts&... parts) const {
@@ -43,19 +43,20 @@ struct Complaint {
   }
 };
 
-Dtype parse_dtype(const Json& value, const Complaint& complain) {
+Dtype parse_dtype(const Json& value, const TensorComplaint& complain) {
   if (!value.is_string()) complain("`dtype` must be a string");
   const auto& name = value.get_ref<const std::string&>();
-  const auto* found = std::ranges::find(kDtypes, name, &NamedDtype::name);
-  if (found != kDtypes.end()) return found->dtype;
+  const auto* found = std::ranges::find(kSafetensorsDtypes, name, &NamedDtype::name);
+  if (found != kSafetensorsDtypes.end()) return found->dtype;
   std::string known;
-  for (const NamedDtype& d : kDtypes) known += (known.empty() ? "" : ", ") + std::string(d.name);
+  for (const NamedDtype& d : kSafetensorsDtypes)
+    known += (known.empty() ? "" : ", ") + std::string(d.name);
   complain("dtype `", printable(name), "` is not one kvlab reads; known: ", known);
 }
 
 /// Non-negative integers below 2^63.
 std::vector<int64_t> parse_sizes(const Json& value, std::string_view key,
-                                 const Complaint& complain) {
+                                 const TensorComplaint& complain) {
   if (!value.is_array()) complain("`", key, "` must be an array");
   std::vector<int64_t> sizes;
   for (const Json& size : value) {
@@ -66,7 +67,7 @@ std::vector<int64_t> parse_sizes(const Json& value, std::string_view key,
   return sizes;
 }
 
-int64_t bytes_of(const SafetensorsEntry& entry, const Complaint& complain) {
+int64_t bytes_of(const SafetensorsEntry& entry, const TensorComplaint& complain) {
   int64_t bytes = size_of(entry.dtype);
   for (const int64_t size : entry.shape)
     if (__builtin_mul_overflow(bytes, size, &bytes)) complain("its size overflows 2^63 bytes");
@@ -74,7 +75,7 @@ int64_t bytes_of(const SafetensorsEntry& entry, const Complaint& complain) {
 }
 
 SafetensorsEntry parse_entry(const std::string& name, const Json& value, std::string_view where) {
-  const Complaint complain{where, name};
+  const TensorComplaint complain{where, name};
   if (!value.is_object()) complain("must be an object");
   for (const auto& [key, unused] : value.items())
     if (key != "dtype" && key != "shape" && key != "data_offsets")
@@ -110,7 +111,7 @@ void check_tiling(std::span<const SafetensorsEntry> entries, int64_t data_bytes,
                   std::string_view where) {
   int64_t end = 0;
   for (const SafetensorsEntry& entry : entries) {
-    const Complaint complain{where, entry.name};
+    const TensorComplaint complain{where, entry.name};
     if (entry.bytes.first < end) complain("overlaps the tensor before it");
     if (entry.bytes.first > end)
       complain("leaves a hole of ", entry.bytes.first - end, " bytes before it");

@@ -2,6 +2,7 @@
 // The words everything else is written in: dtypes, devices, tensor views, sequence ids.
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
 #include <limits>
@@ -11,6 +12,11 @@
 namespace kvlab {
 
 using u8 = std::uint8_t;
+
+/// An index or a size as containers take it.
+inline size_t at(int64_t i) { return static_cast<size_t>(i); }
+/// The least multiple of step that is no less than value.
+inline int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
 enum class Dtype : u8 { f64, f32, f16, bf16, i64, i32, i16, i8, u8, boolean };
 

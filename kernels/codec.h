@@ -58,7 +58,7 @@ inline constexpr bool kIsSame<A, A> = true;
 
 template <class C>
 concept RowCodec = requires(const typename C::Params& p, const typename C::State& s, const Tile& t,
-                            const MutableTile& m, const Rows& x) {
+                            const MutableTile& m, const FloatRows& x) {
   requires sizeof(typename C::Params) <= kMaxParamsBytes;
   requires kIsSame<decltype(C::kMajor), const Major>;
   requires kIsSame<decltype(C::tile_rows(p)), int>;

@@ -68,7 +68,7 @@ struct DecodeTile {
 
 struct EncodeRows {
   const void* params;
-  Rows rows;  // tile_rows (or any number of single) rows
+  FloatRows rows;  // tile_rows (or any number of single) rows
   MutableTile tile;
 };
 

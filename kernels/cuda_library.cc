@@ -10,14 +10,14 @@
 namespace kvlab {
 namespace {
 
-constexpr const char* kFile = "libkvlab_cuda.so";
+constexpr const char* kCudaLibrary = "libkvlab_cuda.so";
 constexpr const char* kSymbol = "kvlab_cuda_library";
 constexpr const char* kUseCpu = "use --device cpu";
 
 std::filesystem::path beside_this_library() {
   Dl_info here{};
   KVLAB_CHECK(dladdr(reinterpret_cast<const void*>(&cuda_library), &here) != 0);
-  return std::filesystem::absolute(here.dli_fname).parent_path() / kFile;
+  return std::filesystem::absolute(here.dli_fname).parent_path() / kCudaLibrary;
 }
 
 const CudaLibrary* open_library() {

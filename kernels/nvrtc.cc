@@ -28,12 +28,12 @@ struct Nvrtc {
   Result (*cubin)(Program, char*);
 };
 
-constexpr const char* kFile = "libnvrtc.so.13";
+constexpr const char* kNvrtc = "libnvrtc.so.13";
 
 template <class Function>
 void find(void* handle, const char* name, Function* function) {
   *function = reinterpret_cast<Function>(dlsym(handle, name));
-  KVLAB_REQUIRE(*function != nullptr, "E_UNSUPPORTED", "nvrtc: ", kFile, " has no ", name);
+  KVLAB_REQUIRE(*function != nullptr, "E_UNSUPPORTED", "nvrtc: ", kNvrtc, " has no ", name);
 }
 
 std::filesystem::path folder_of(void* handle) {
@@ -56,7 +56,7 @@ void open_builtins(void* handle) {
 }
 
 Nvrtc open_nvrtc() {
-  void* handle = dlopen(kFile, RTLD_NOW | RTLD_LOCAL);  // found by libkvlab's run path
+  void* handle = dlopen(kNvrtc, RTLD_NOW | RTLD_LOCAL);  // found by libkvlab's run path
   if (handle == nullptr)
     fail("E_UNSUPPORTED", "nvrtc: ", dlerror(), "; install the package nvidia-cuda-nvrtc");
   open_builtins(handle);

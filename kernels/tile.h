@@ -23,7 +23,7 @@ struct MutableTile {
 };
 
 /// float32 rows to be encoded: row r at data + r * stride.
-struct Rows {
+struct FloatRows {
   const float* data;
   int64_t stride;  // in elements
 };

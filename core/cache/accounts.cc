@@ -11,12 +11,6 @@
 
 namespace kvlab {
 
-namespace {
-
-size_t at(int64_t i) { return static_cast<size_t>(i); }
-
-}  // namespace
-
 int64_t cache::Impl::account() const {
   int64_t bytes = 0;
   for (const auto& [id, one] : sequences) bytes += one->table_bytes + layers.state_bytes;

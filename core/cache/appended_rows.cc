@@ -8,8 +8,6 @@
 namespace kvlab::cache {
 namespace {
 
-size_t at(int64_t i) { return static_cast<size_t>(i); }
-
 std::string who(int owner) {
   return owner == kLayout ? "project" : "selector " + std::to_string(owner);
 }

@@ -15,8 +15,6 @@ using cache::Step;
 
 namespace {
 
-size_t at(int64_t i) { return static_cast<size_t>(i); }
-
 void check_shape(const Layer& site, const Attend& given, std::string_view name,
                  const TensorView& view, int64_t dim, bool floats_only) {
   const bool fits = view && view.dims == 3 && view.size(0) == given.rows.size() &&

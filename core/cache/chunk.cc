@@ -14,8 +14,6 @@ using cache::Step;
 
 namespace {
 
-size_t at(int64_t i) { return static_cast<size_t>(i); }
-
 void check_row_map(const RowMap& rows, std::string_view call) {
   const auto count = std::ssize(rows.sequences);
   KVLAB_REQUIRE(count > 0, "E_SHAPE", "cache: ", call, " was given no sequences");

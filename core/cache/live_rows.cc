@@ -6,12 +6,6 @@
 #include "core/cache/row_columns.h"
 
 namespace kvlab::cache {
-namespace {
-
-size_t at(int64_t i) { return static_cast<size_t>(i); }
-
-}  // namespace
-
 LiveView::LiveView(Impl& cache, int layer, int selector, std::span<Sequence* const> of, Sight sight)
     : cache_(cache),
       layer_(layer),

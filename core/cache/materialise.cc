@@ -13,8 +13,6 @@ using cache::Sequence;
 
 namespace {
 
-size_t at(int64_t i) { return static_cast<size_t>(i); }
-
 /// Decoded rows [n, units, width].
 struct Decoded {
   std::vector<float> numbers{};

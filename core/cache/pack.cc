@@ -15,10 +15,8 @@ using cache::Piece;
 
 namespace {
 
-size_t at(int64_t i) { return static_cast<size_t>(i); }
-
 /// Slots of one list, part by part, and what the manifest says of them.
-struct Chosen {
+struct ChosenRows {
   std::array<std::vector<int64_t>, 3> slots{};
   ListRows rows{};
 
@@ -29,8 +27,8 @@ struct Chosen {
 };
 
 /// Everything a list holds.  Holes stay in `first`, where slots are positions, and go elsewhere.
-Chosen whole_list(const cache::Impl& cache, const cache::Sequence& one, int g, int l) {
-  Chosen out;
+ChosenRows whole_list(const cache::Impl& cache, const cache::Sequence& one, int g, int l) {
+  ChosenRows out;
   const RowList& rows = cache.list(one, g, l);
   for (const Part part : kTravelling) {
     const PageLayout& page = cache.page(g, part);
@@ -51,9 +49,9 @@ Chosen whole_list(const cache::Impl& cache, const cache::Sequence& one, int g, i
 
 /// The rows of some positions that the next query may read, each once; in `first`, where slots are
 /// positions, all of them.
-Chosen living_rows(const cache::Impl& cache, const cache::Sequence& one, int g, int l,
-                   Range positions) {
-  Chosen out;
+ChosenRows living_rows(const cache::Impl& cache, const cache::Sequence& one, int g, int l,
+                       Range positions) {
+  ChosenRows out;
   const cache::Group& group = cache.group(g);
   const RowList& rows = cache.list(one, g, l);
   for (const Part part : kTravelling) {
@@ -93,10 +91,10 @@ Chosen living_rows(const cache::Impl& cache, const cache::Sequence& one, int g, 
 
 /// One part of a group: all its lists' rows, piece by piece.
 void pack_part(const cache::Impl& cache, const cache::Sequence& one, int g, Part part,
-               std::span<const Chosen> lists, std::vector<Tensor>& tensors) {
+               std::span<const ChosenRows> lists, std::vector<Tensor>& tensors) {
   const PageLayout& page = cache.page(g, part);
   int64_t rows = 0;
-  for (const Chosen& list : lists) rows += list.rows.rows[index_of(part)];
+  for (const ChosenRows& list : lists) rows += list.rows.rows[index_of(part)];
   if (rows == 0) return;
   const std::vector<Piece> pieces = cache::pieces_of(page);
   for (size_t p = 0; p < pieces.size(); ++p) {
@@ -141,10 +139,10 @@ Rows cache::Impl::pack(const Sequence& one, const std::optional<Range>& range) {
   auto tensors = std::make_shared<std::vector<Tensor>>();
   Json lists = Json::array();
   for (int g = 0; g < static_cast<int>(layers.groups.size()); ++g) {
-    std::vector<Chosen> chosen;
+    std::vector<ChosenRows> chosen;
     for (int l = 0; l < group(g).lists; ++l) {
       const bool stays = range.has_value() && group(g).cross;
-      chosen.push_back(stays               ? Chosen{}
+      chosen.push_back(stays               ? ChosenRows{}
                        : range.has_value() ? living_rows(*this, one, g, l, *range)
                                            : whole_list(*this, one, g, l));
       lists.push_back(describe(chosen.back().rows));

@@ -17,8 +17,6 @@ using cache::Sight;
 
 namespace {
 
-size_t at(int64_t i) { return static_cast<size_t>(i); }
-
 constexpr int32_t kNever = -1;  // `until` of a row that no query may read again
 
 /// One layer's rows and what a selector thinks of them.

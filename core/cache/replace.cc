@@ -12,8 +12,6 @@ using cache::OldBytes;
 
 namespace {
 
-size_t at(int64_t i) { return static_cast<size_t>(i); }
-
 /// Calls visit(bytes, count) for everything a slot holds, streams then columns.
 template <class Visit>
 void each_piece(const PageLayout& page, const ListView& list, int64_t slot, Visit&& visit) {

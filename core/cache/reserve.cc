@@ -7,12 +7,6 @@
 
 namespace kvlab {
 
-namespace {
-
-size_t at(int64_t i) { return static_cast<size_t>(i); }
-
-}  // namespace
-
 /// What one list may take at most: as if every row were kept.
 void cache::Impl::demand_of_list(const Sequence& one, Range pass, int g, int l, Demand& demand,
                                  std::vector<int64_t>& passing) const {

@@ -16,8 +16,6 @@ using cache::Sequence;
 
 namespace {
 
-size_t at(int64_t i) { return static_cast<size_t>(i); }
-
 constexpr size_t kMostCuts = 1024;
 
 template <class... Reason>

@@ -36,7 +36,7 @@ at::Tensor activated(Activation activation, const at::Tensor& x) {
     case Activation::relu:
       return at::relu(x);
   }
-  KVLAB_CHECK(false);
+  fail("E_INTERNAL", "an activation that no network has");
 }
 
 /// [T, T] true where a query (row) reads a key.

@@ -1,7 +1,6 @@
 #include "eval/bench/attention.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <iomanip>
 #include <memory>
@@ -15,6 +14,7 @@
 #include "core/engine.h"
 #include "core/error.h"
 #include "core/page_layout.h"
+#include "eval/bench/seconds.h"
 #include "eval/bench/torch_attention.h"
 #include "eval/method_card.h"
 #include "eval/threads.h"
@@ -30,13 +30,6 @@ double median(std::vector<double> values) {
   const auto middle = values.begin() + std::ssize(values) / 2;
   std::ranges::nth_element(values, middle);
   return *middle;
-}
-
-template <class Work>
-double seconds_of(const Work& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 void check(const AttentionBench& b) {

@@ -11,22 +11,12 @@
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 
-#include <chrono>
 #include <cmath>
 #include <limits>
 
+#include "eval/bench/seconds.h"
+
 namespace kvlab {
-namespace {
-
-template <class Work>
-double seconds_of(const Work& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-}  // namespace
-
 struct TorchAttention::State {
   Shape shape;
   at::Tensor queries, keys, values;  // [B, H, Q, d], [B, Hkv, N, d]

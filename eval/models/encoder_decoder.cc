@@ -22,7 +22,7 @@
 namespace kvlab {
 namespace {
 
-constexpr int64_t kQueryRows = 256;  // of the encoder, whose biases exist at the same time
+constexpr int64_t kEncoderRows = 256;  // of the encoder, whose biases exist at the same time
 
 struct TorchAttention {
   TorchLinear query, key, value, output;
@@ -174,7 +174,7 @@ at::Tensor EncoderDecoder::Impl::encoder_attention(const TorchAttention& weight,
                    v = heads_first(weight.value);
   at::Tensor out = at::empty({rows, config.encoder.projected()}, x.options());
   at::Tensor out_heads = in_heads(out, config.encoder);
-  const int64_t step = bias.defined() ? kQueryRows : rows;
+  const int64_t step = bias.defined() ? kEncoderRows : rows;
   for (int64_t first = 0; first < rows; first += step) {
     const int64_t n = std::min(step, rows - first);
     std::optional<at::Tensor> mask;

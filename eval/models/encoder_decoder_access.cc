@@ -19,10 +19,10 @@ std::vector<int32_t> counted(int64_t n) {
 
 /// Shows every site's rows to `tap`, then attends: self sites over the pass, cross sites over the
 /// source.
-class TappedAttention final : public Attention {
+class TappedCrossAttention final : public Attention {
  public:
-  TappedAttention(const EncoderDecoder& network, const ModelShape& shape, const RowMap& rows,
-                  const Tensor& encoded, const std::function<void(const Tap&)>& tap)
+  TappedCrossAttention(const EncoderDecoder& network, const ModelShape& shape, const RowMap& rows,
+                       const Tensor& encoded, const std::function<void(const Tap&)>& tap)
       : network_(network), shape_(shape), rows_(rows), encoded_(encoded), tap_(tap) {}
 
   Needs needs(int) const override { return kAll; }
@@ -98,7 +98,7 @@ class EncoderDecoderAccess final : public ModelAccess {
     network_->check(source);
     network_->check(input);
     const Tensor encoded = network_->encode(source);
-    TappedAttention attention(*network_, shape_, input.rows, encoded, tap);
+    TappedCrossAttention attention(*network_, shape_, input.rows, encoded, tap);
     network_->run(input, attention, {});
   }
 

@@ -99,11 +99,11 @@ void whisper(const Fields& fields, EncoderDecoderConfig& config) {
   config.begin_token = 50257 < config.vocab_size ? 50257 : -1;
 }
 
-struct Family {
+struct EncoderDecoderFamily {
   std::string_view model_type, architecture;
   void (*differ)(const Fields&, EncoderDecoderConfig&);
 };
-constexpr std::array<Family, 2> kFamilies{
+constexpr std::array<EncoderDecoderFamily, 2> kEncoderDecoderFamilies{
     {{"t5", "T5ForConditionalGeneration", t5},
      {"whisper", "WhisperForConditionalGeneration", whisper}}};
 
@@ -117,17 +117,20 @@ void read_tokens(const Fields& fields, EncoderDecoderConfig& config) {
 
 std::vector<std::string> encoder_decoder_families() {
   std::vector<std::string> names;
-  for (const Family& family : kFamilies) names.emplace_back(family.model_type);
+  for (const EncoderDecoderFamily& family : kEncoderDecoderFamilies)
+    names.emplace_back(family.model_type);
   return names;
 }
 
 bool is_encoder_decoder(const Json& json, std::string_view where) {
-  return find_family<Family>(Fields(json, std::string(where)), kFamilies) != nullptr;
+  return find_family<EncoderDecoderFamily>(Fields(json, std::string(where)),
+                                           kEncoderDecoderFamilies) != nullptr;
 }
 
 EncoderDecoderConfig encoder_decoder_config(const Json& json, std::string_view where) {
   const Fields fields(json, std::string(where));
-  const Family* family = find_family<Family>(fields, kFamilies);
+  const EncoderDecoderFamily* family =
+      find_family<EncoderDecoderFamily>(fields, kEncoderDecoderFamilies);
   if (family == nullptr) refuse_network(fields, encoder_decoder_families());
   refuse_quantised(fields);
   EncoderDecoderConfig config{.family = std::string(family->model_type),

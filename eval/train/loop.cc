@@ -11,7 +11,7 @@
 namespace kvlab {
 namespace {
 
-constexpr double kRemember = 0.9;  // of the speed before, in the running mean that is shown
+constexpr double kRememberSpeed = 0.9;  // of the speed before, in the running mean that is shown
 
 class Loop {
  public:
@@ -115,14 +115,15 @@ void Loop::step() {
             {"gradient_norm", norm},
             {"timing", timing}});
   const double now = static_cast<double>(tokens) / seconds;
-  speed_ = speed_ == 0 ? now : kRemember * speed_ + (1 - kRemember) * now;
+  speed_ = speed_ == 0 ? now : kRememberSpeed * speed_ + (1 - kRememberSpeed) * now;
   report(loss, seconds);
 }
 
 void Loop::report(double loss, double seconds) {
   if (!observer_.stepped) return;
-  step_seconds_ =
-      step_seconds_ == 0 ? seconds : kRemember * step_seconds_ + (1 - kRemember) * seconds;
+  step_seconds_ = step_seconds_ == 0
+                      ? seconds
+                      : kRememberSpeed * step_seconds_ + (1 - kRememberSpeed) * seconds;
   double left = 0;  // steps to come may be longer or shorter: tokens count
   const double per_token = 1 / speed_;
   for (int64_t s = step_; s < options_.schedule.steps; ++s)

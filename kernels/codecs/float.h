@@ -64,7 +64,7 @@ struct NumberRow {
   KVLAB_HD static int parts(const Params& p) { return (p.width + kPart - 1) / kPart; }
 
   template <class Row>
-  KVLAB_HD static bool put_part(const Params& p, const Rows& x, const MutableTile& t, int row,
+  KVLAB_HD static bool put_part(const Params& p, const FloatRows& x, const MutableTile& t, int row,
                                 int part) {
     const float* from = x.data + row * x.stride;
     const int end = p.width < (part + 1) * kPart ? p.width : (part + 1) * kPart;
@@ -100,7 +100,7 @@ struct FloatRow : NumberRow {
     return Format::template load<W>(t.plane[0] + row * t.stride[0] + Format::kBytes * feature);
   }
 
-  KVLAB_HD static bool encode(const Params& p, const Rows& x, const MutableTile& t, int row,
+  KVLAB_HD static bool encode(const Params& p, const FloatRows& x, const MutableTile& t, int row,
                               int part) {
     return put_part<FloatRow>(p, x, t, row, part);
   }

@@ -53,7 +53,7 @@ struct CorrectedRow : NumberRow {
     return fma<W>(minus_lo, binade_of<W>(hi) * splat<W>(-Hi::kUlp / 256), hi);
   }
 
-  KVLAB_HD static bool encode(const Params& p, const Rows& x, const MutableTile& t, int row,
+  KVLAB_HD static bool encode(const Params& p, const FloatRows& x, const MutableTile& t, int row,
                               int part) {
     return put_part<CorrectedRow>(p, x, t, row, part);
   }

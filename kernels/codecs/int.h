@@ -129,7 +129,7 @@ struct IntToken {
     return fma<W>(splat<W>(scale), codes, splat<W>(minimum));
   }
 
-  KVLAB_HD static bool encode(const Params& p, const Rows& rows, const MutableTile& t, int row,
+  KVLAB_HD static bool encode(const Params& p, const FloatRows& rows, const MutableTile& t, int row,
                               int group) {
     const float* x = rows.data + row * rows.stride;
     const int first = group << p.group_log2;
@@ -190,7 +190,7 @@ struct IntChannel {
                   load_f16<W>(t.plane[2] + 2 * feature));
   }
 
-  KVLAB_HD static bool encode(const Params& p, const Rows& x, const MutableTile& t, int,
+  KVLAB_HD static bool encode(const Params& p, const FloatRows& x, const MutableTile& t, int,
                               int block) {
     const int first = block * Codes<B>::kBlock, n = Codes<B>::features(p.width, block);
     float lo[Codes<B>::kBlock], hi[Codes<B>::kBlock], zero[Codes<B>::kBlock];
@@ -214,8 +214,8 @@ struct IntChannel {
 
  private:
   template <int W>
-  KVLAB_HD static void range(const Params& p, const Rows& x, int first, int c, float* lo, float* hi,
-                             float* zero) {
+  KVLAB_HD static void range(const Params& p, const FloatRows& x, int first, int c, float* lo,
+                             float* hi, float* zero) {
     RangeOf<W> range;
     for (int r = 0; r < p.rows; ++r) range.add(x.data + r * x.stride + first + c);
     range.store(lo + c, hi + c, zero + c);

@@ -185,7 +185,7 @@ struct EncodeChunk : CodecChunk {
  private:
   KVLAB_HD void code(int thread) const {
     const Params& p = *reinterpret_cast<const Params*>(a.params);
-    const Rows from{workspace.floats(), CodecWorkspace::float_stride(a)};
+    const FloatRows from{workspace.floats(), CodecWorkspace::float_stride(a)};
     const MutableTile to = workspace.tile(a);
     const int rows_each = a.tile_log2 == 0 ? rows : 1;  // a tile is coded as one
     uint64_t refused = 0;

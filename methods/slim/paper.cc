@@ -24,7 +24,7 @@ std::string fixed(double x, int digits) {
 }
 
 std::string times(double ratio, int digits) { return fixed(ratio, digits) + "x"; }
-std::string percent(double share) { return fixed(100 * share, 0) + " %"; }
+std::string whole_percent(double share) { return fixed(100 * share, 0) + " %"; }
 
 /// 4.3B, 157M, 9.4M, 1M.
 std::string elements(double count) {
@@ -225,8 +225,8 @@ Json shares() {
   Cells self{"self-attention cache"}, cross{"cross-attention cache"};
   for (int option = 0; option < 3; ++option) {
     const double of_self = option == 0 ? model.self() : model.self() / 2;
-    self.push_back(percent(of_self / model.self()));
-    cross.push_back(percent((model.cache(option) - of_self) / model.cross()));
+    self.push_back(whole_percent(of_self / model.self()));
+    cross.push_back(whole_percent((model.cache(option) - of_self) / model.cross()));
   }
   return table("Table 6: encoder-decoder", {"", "baseline", "option 1", "option 2"},
                {self,

@@ -15,8 +15,6 @@
 namespace kvlab::test {
 namespace {
 
-constexpr SplitPolicy kFixed{.kind = SplitPolicy::Kind::fixed, .tokens = 16};
-
 /// The same sums in another order: float32 dot products of 64 and softmax sums of 40 terms, on
 /// values of a few units.
 constexpr float kReordered = 3e-5F;
@@ -278,9 +276,6 @@ TEST_P(Conformance, TheFixedSplitGivesTheSameBitsForAnyNumberOfThreads) {
   EXPECT_EQ(one, with(3));
 }
 
-const auto name_of_subject = [](const testing::TestParamInfo<Subject>& info) {
-  return info.param.name;
-};
 INSTANTIATE_TEST_SUITE_P(Methods, Conformance, testing::ValuesIn(single_subjects()),
                          name_of_subject);
 INSTANTIATE_TEST_SUITE_P(Pairs, Conformance, testing::ValuesIn(pair_subjects()), name_of_subject);

@@ -7,15 +7,12 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "core/types.h"
 #include "tests/conformance/subjects.h"
 #include "tests/support/error.h"
 
 namespace kvlab::test {
 namespace {
-
-constexpr SplitPolicy kFixed{.kind = SplitPolicy::Kind::fixed, .tokens = 16};
-
-size_t at(int64_t i) { return static_cast<size_t>(i); }
 
 class Stored : public testing::TestWithParam<Subject> {
  protected:
@@ -216,9 +213,6 @@ TEST_P(Stored, ARangeGoesOnInAnotherCacheOrIsRefused) {
   EXPECT_LE(most, drops() ? 3e-5F : 0.0F);
 }
 
-const auto name_of_subject = [](const testing::TestParamInfo<Subject>& info) {
-  return info.param.name;
-};
 INSTANTIATE_TEST_SUITE_P(Methods, Stored, testing::ValuesIn(single_subjects()), name_of_subject);
 INSTANTIATE_TEST_SUITE_P(Pairs, Stored, testing::ValuesIn(pair_subjects()), name_of_subject);
 

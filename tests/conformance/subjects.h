@@ -4,6 +4,8 @@
 // schemas say who there is.  A method with an offline step is prepared on the network that all are
 // tried on, and its subjects name the artifact.
 
+#include <gtest/gtest.h>
+
 #include <string>
 #include <vector>
 
@@ -19,6 +21,7 @@ const Registry& registry();
 /// What all subjects are tried on: one model, with a text of so many tokens drawn from this seed.
 inline constexpr int64_t kTokens = 40;
 NetworkConfig network_config(unsigned text = 1);
+inline constexpr SplitPolicy kFixed{.kind = SplitPolicy::Kind::fixed, .tokens = 16};
 
 /// A method or a pair, as a config would write it.
 struct Subject {
@@ -26,6 +29,9 @@ struct Subject {
   Json spec{};
 };
 
+inline std::string name_of_subject(const testing::TestParamInfo<Subject>& subject) {
+  return subject.param.name;
+}
 /// Methods alone: defaults; token counts small enough to matter; each other choice.  Parameters a
 /// method refuses for a reason of its own, its offline step included, are left out.
 const std::vector<Subject>& single_subjects();

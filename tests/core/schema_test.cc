@@ -15,7 +15,7 @@ using testing::HasSubstr;
 using testing::StartsWith;
 
 /// Every kind of parameter there is.
-const Schema& example() {
+const Schema& example_schema() {
   static const Schema schema = Schema::parse(R"({
       "bits":   {"type": "integer", "default": 4, "choices": [8, 4, 2], "unit": "bit", "doc": "d"},
       "recent": {"type": "integer", "default": 1, "minimum": 0, "unit": "token", "doc": "d"},
@@ -34,7 +34,7 @@ const Schema& example() {
 }
 
 std::string refusal(const char* given) {
-  return error_of([&] { example().complete(Json::parse(given), "quant"); });
+  return error_of([&] { example_schema().complete(Json::parse(given), "quant"); });
 }
 
 std::string schema_refusal(const std::string& parameter) {
@@ -42,7 +42,7 @@ std::string schema_refusal(const std::string& parameter) {
 }
 
 TEST(Schema, FillsInDefaults) {
-  EXPECT_EQ(canonical(example().complete(Json::object(), "quant")),
+  EXPECT_EQ(canonical(example_schema().complete(Json::object(), "quant")),
             R"({"axis":"token","bits":4,"extra":{"x":1},"key":{"bits":8,"scale":1.0},"layers":[],)"
             R"("limit":null,"rank":"auto","recent":1,"rotate":false,"share":0.5})");
 }
@@ -50,7 +50,7 @@ TEST(Schema, FillsInDefaults) {
 TEST(Schema, KeepsWhatIsGiven) {
   const Json given = Json::parse(
       R"({"bits": 2, "share": 0.25, "rank": 2, "limit": 9, "layers": [0, 31], "key": {"bits": 3}, "extra": {"y": []}})");
-  const Json complete = example().complete(given, "quant");
+  const Json complete = example_schema().complete(given, "quant");
   for (const char* key : {"bits", "share", "rank", "limit", "layers", "extra"})
     EXPECT_EQ(complete[key], given[key]) << key;
   EXPECT_EQ(complete["key"], Json::parse(R"({"bits": 3, "scale": 1.0})"));
@@ -58,13 +58,13 @@ TEST(Schema, KeepsWhatIsGiven) {
 
 TEST(Schema, IsIdempotent) {
   const Json complete =
-      example().complete(Json::parse(R"({"share": 1, "key": {"scale": 2}})"), "quant");
-  EXPECT_EQ(canonical(example().complete(complete, "quant")), canonical(complete));
+      example_schema().complete(Json::parse(R"({"share": 1, "key": {"scale": 2}})"), "quant");
+  EXPECT_EQ(canonical(example_schema().complete(complete, "quant")), canonical(complete));
 }
 
 TEST(Schema, IntegersGivenForNumbersBecomeReal) {
   const auto text = [](const char* given) {
-    return canonical(example().complete(Json::parse(given), "quant"));
+    return canonical(example_schema().complete(Json::parse(given), "quant"));
   };
   EXPECT_EQ(text(R"({"share": 1})"), text(R"({"share": 1.0})"));
   EXPECT_EQ(text(R"({"key": {"scale": 3}})"), text(R"({"key": {"scale": 3.0}})"));
@@ -110,7 +110,7 @@ TEST(Schema, RefusesWhatIsOutsideTheRange) {
             "E_CONFIG: quant: parameter `layers[1]` is 32, allowed is 0..31");
   EXPECT_EQ(refusal(R"({"key": {"bits": 9}})"),
             "E_CONFIG: quant: parameter `key.bits` is 9, allowed is 1..8");
-  EXPECT_EQ(error_of([] { example().complete({{"share", std::nan("")}}, "quant"); }),
+  EXPECT_EQ(error_of([] { example_schema().complete({{"share", std::nan("")}}, "quant"); }),
             "E_CONFIG: quant: parameter `share` is nan, allowed are finite numbers");
 }
 

@@ -13,7 +13,7 @@ namespace kvlab {
 namespace {
 
 using testing::ElementsAre;
-using Tokens = std::vector<int64_t>;
+using Positions = std::vector<int64_t>;
 
 /// The windows of "name(a,b)" over n tokens.
 Cut cut(const std::string& text, int64_t n, int64_t max_positions = 0) {
@@ -24,34 +24,34 @@ Cut cut(const std::string& text, int64_t n, int64_t max_positions = 0) {
   return protocol.cut(complete, {n, max_positions});
 }
 
-Tokens scored(const Window& window) {
-  Tokens tokens;
+Positions scored(const Window& window) {
+  Positions tokens;
   for (int64_t t = window.scored.first; t < window.scored.last; ++t) tokens.push_back(t);
   return tokens;
 }
 
-std::vector<Tokens> scored(const Cut& cut) {
-  std::vector<Tokens> all;
+std::vector<Positions> scored(const Cut& cut) {
+  std::vector<Positions> all;
   for (const Window& window : cut.windows) all.push_back(scored(window));
   return all;
 }
 
 TEST(Strided, ScoresWhatTheWindowBeforeDidNotReach) {
   EXPECT_THAT(scored(cut("strided(4,2)", 10)),
-              ElementsAre(Tokens{1, 2, 3}, Tokens{4, 5}, Tokens{6, 7}, Tokens{8, 9}));
+              ElementsAre(Positions{1, 2, 3}, Positions{4, 5}, Positions{6, 7}, Positions{8, 9}));
   EXPECT_THAT(scored(cut("strided(4,4)", 10)),
-              ElementsAre(Tokens{1, 2, 3}, Tokens{5, 6, 7}, Tokens{9}));
+              ElementsAre(Positions{1, 2, 3}, Positions{5, 6, 7}, Positions{9}));
   EXPECT_THAT(scored(cut("strided(6,3)", 11)),
-              ElementsAre(Tokens{1, 2, 3, 4, 5}, Tokens{6, 7, 8}, Tokens{9, 10}));
+              ElementsAre(Positions{1, 2, 3, 4, 5}, Positions{6, 7, 8}, Positions{9, 10}));
 }
 
 TEST(Strided, LeavesOutAWindowWithNothingToScore) {
-  EXPECT_THAT(scored(cut("strided(4,4)", 9)), ElementsAre(Tokens{1, 2, 3}, Tokens{5, 6, 7}));
+  EXPECT_THAT(scored(cut("strided(4,4)", 9)), ElementsAre(Positions{1, 2, 3}, Positions{5, 6, 7}));
 }
 
 TEST(Strided, CountsEveryTokenOnce) {  // NLL of token i = i: mean 5, where window means give 4.25
   double sum = 0, count = 0;
-  for (const Tokens& tokens : scored(cut("strided(4,2)", 10))) {
+  for (const Positions& tokens : scored(cut("strided(4,2)", 10))) {
     for (const int64_t t : tokens) sum += static_cast<double>(t), ++count;
   }
   EXPECT_DOUBLE_EQ(sum / count, 5.0);
@@ -65,7 +65,8 @@ TEST(Strided, RefusesAStrideThatSkipsTokens) {
 
 TEST(Rolling, ScoresEveryTokenOnceAfterAPrefix) {
   const Cut all = cut("rolling(4)", 10);
-  EXPECT_THAT(scored(all), ElementsAre(Tokens{0, 1, 2, 3}, Tokens{4, 5, 6, 7}, Tokens{8, 9}));
+  EXPECT_THAT(scored(all),
+              ElementsAre(Positions{0, 1, 2, 3}, Positions{4, 5, 6, 7}, Positions{8, 9}));
   EXPECT_TRUE(all.windows[0].prefixed);
   EXPECT_EQ(all.windows[0].fed, (Range{0, 3}));
   EXPECT_EQ(all.windows[1].fed, (Range{3, 7}));
@@ -73,21 +74,21 @@ TEST(Rolling, ScoresEveryTokenOnceAfterAPrefix) {
 }
 
 TEST(Half, ScoresTheSecondHalfOfEachChunk) {
-  EXPECT_THAT(scored(cut("half(8)", 16)), ElementsAre(Tokens{5, 6, 7}, Tokens{13, 14, 15}));
+  EXPECT_THAT(scored(cut("half(8)", 16)), ElementsAre(Positions{5, 6, 7}, Positions{13, 14, 15}));
   EXPECT_REFUSED("E_TEXT_TOO_SHORT", "16", cut("half(8)", 15));
 }
 
 TEST(Disjoint, DropsTheRemainder) {
   const Cut all = cut("disjoint(8)", 23);
   EXPECT_THAT(scored(all),
-              ElementsAre(Tokens{1, 2, 3, 4, 5, 6, 7}, Tokens{9, 10, 11, 12, 13, 14, 15}));
+              ElementsAre(Positions{1, 2, 3, 4, 5, 6, 7}, Positions{9, 10, 11, 12, 13, 14, 15}));
   EXPECT_EQ(all.metric_suffix, "_disjoint8");
   EXPECT_EQ(all.prefill_chunk, 0);
 }
 
 TEST(Decode, DoesNotScoreTheTokenWhoseLogitsCameFromThePrefill) {
   const Cut all = cut("decode(5,3,2,4)", 20);
-  EXPECT_THAT(scored(all), ElementsAre(Tokens{6, 7, 8}, Tokens{15, 16, 17}));
+  EXPECT_THAT(scored(all), ElementsAre(Positions{6, 7, 8}, Positions{15, 16, 17}));
   EXPECT_EQ(all.windows[1].fed, (Range{9, 17}));
   EXPECT_EQ(all.windows[1].prompt, 5);
   EXPECT_EQ(all.score_chunk, 2);
@@ -120,7 +121,7 @@ TEST(Decode, FrozenReadsEverythingAfterThePrefixInOnePass) {
 
 TEST(Stream, FeedsEverythingFromAnEmptyCache) {
   const Cut all = cut("stream", 4);
-  EXPECT_THAT(scored(all), ElementsAre(Tokens{1, 2, 3}));
+  EXPECT_THAT(scored(all), ElementsAre(Positions{1, 2, 3}));
   EXPECT_EQ(all.windows[0].prompt, 0);
   EXPECT_EQ(all.score_chunk, 1);
 }
@@ -140,7 +141,7 @@ TEST(ParseProtocol, SaysWhatIsWrong) {
   EXPECT_REFUSED("E_CONFIG", "not an integer", parse_protocol("decode(1,,2)", catalogue()));
 }
 
-// Tokens 10..19; the window feeds the first six and scores tokens 4, 5 and 6.
+// Positions 10..19; the window feeds the first six and scores tokens 4, 5 and 6.
 class WindowSample : public testing::Test {
  protected:
   std::vector<int32_t> tokens_{10, 11, 12, 13, 14, 15, 16, 17, 18, 19};

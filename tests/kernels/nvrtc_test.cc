@@ -35,7 +35,7 @@ TEST(Nvrtc, CompilesAKernelForEveryArchitectureOfTheCudaObject) {
 /// Every hook of a codec, in every width.
 std::string use_of(const std::string& type, const std::string& kernel) {
   return "extern \"C\" __global__ void " + kernel + "(const " + type + R"(::Params p,
-      kvlab::Rows rows, kvlab::Tile from, kvlab::MutableTile to, float* out, bool* fits) {
+      kvlab::FloatRows rows, kvlab::Tile from, kvlab::MutableTile to, float* out, bool* fits) {
     using C = )" +
          type + R"(;
     const C::State state{};

@@ -7,12 +7,11 @@
 #include <string>
 
 #include "core/error.h"
+#include "core/types.h"
 #include "kernels/cpu_engine.h"
 
 namespace kvlab::test {
 namespace {
-
-size_t at(int64_t i) { return static_cast<size_t>(i); }
 
 Rope rope_of(const NetworkConfig& config) {
   if (config.rope == Rope::Style::none) return {};

@@ -17,9 +17,9 @@ namespace {
 
 using Ids = std::vector<int32_t>;
 
-class Asking {
+class AskingChoices {
  public:
-  Asking(const Source& source, const TaskSetup& setup, Tokenizer& tokenizer)
+  AskingChoices(const Source& source, const TaskSetup& setup, Tokenizer& tokenizer)
       : source_(source),
         setup_(setup),
         delimiter_(source.file.at("delimiter")),
@@ -151,7 +151,7 @@ class Asking {
 
 Made make_multiple_choice(const Source& source, const TaskSetup& setup) {
   const std::shared_ptr<Tokenizer> tokenizer = setup.tokenizer();
-  const Asking asking(source, setup, *tokenizer);
+  const AskingChoices asking(source, setup, *tokenizer);
   Made made{.work = {.protocol = "decode",
                      .facts = asking.facts(),
                      .tokenizer_sha = tokenizer->sha256()}};

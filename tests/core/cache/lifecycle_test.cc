@@ -7,13 +7,12 @@
 #include <cmath>
 #include <functional>
 
+#include "core/types.h"
 #include "tests/core/cache/rig.h"
 #include "tests/support/refusal.h"
 
 namespace kvlab::test {
 namespace {
-
-size_t at(int64_t i) { return static_cast<size_t>(i); }
 
 // ---- order ----
 

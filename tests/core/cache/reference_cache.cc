@@ -6,10 +6,10 @@
 #include <stdexcept>
 #include <string>
 
+#include "core/types.h"
+
 namespace kvlab::test {
 namespace {
-
-size_t at(int64_t i) { return static_cast<size_t>(i); }
 
 /// `levels` steps between the smallest and the largest, in float32 as the codecs compute.
 std::vector<float> coded(const std::vector<float>& x, float levels) {

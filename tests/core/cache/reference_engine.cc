@@ -7,10 +7,10 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "core/types.h"
+
 namespace kvlab::test {
 namespace {
-
-size_t at(int64_t i) { return static_cast<size_t>(i); }
 
 template <class... Parts>
 void require(bool condition, const Parts&... parts) {

@@ -5,12 +5,11 @@
 #include <sstream>
 
 #include "core/error.h"
+#include "core/types.h"
 #include "tests/support/refusal.h"
 
 namespace kvlab::test {
 namespace {
-
-size_t at(int64_t i) { return static_cast<size_t>(i); }
 
 uint64_t hashed(std::initializer_list<int64_t> parts) {
   uint64_t h = 0x9e3779b97f4a7c15u;

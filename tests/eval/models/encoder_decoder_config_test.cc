@@ -13,7 +13,7 @@ namespace {
 using test::small_t5;
 using testing::ElementsAre;
 
-EncoderDecoderConfig read(const Json& config) {
+EncoderDecoderConfig read_both(const Json& config) {
   return encoder_decoder_config(config, "config.json");
 }
 
@@ -28,7 +28,7 @@ Json small_whisper(const Json& more = Json::object()) {
 }
 
 TEST(EncoderDecoderConfig, OfT5) {
-  const EncoderDecoderConfig c = read(small_t5());
+  const EncoderDecoderConfig c = read_both(small_t5());
   EXPECT_EQ(c.reads, EncoderInput::token_ids);
   EXPECT_EQ(c.width, 32);
   EXPECT_EQ(c.decoder.projected(), 48);
@@ -41,13 +41,13 @@ TEST(EncoderDecoderConfig, OfT5) {
   EXPECT_DOUBLE_EQ(c.head_scale, 1 / std::sqrt(32.0));
   EXPECT_EQ(c.begin_token, 0);
   EXPECT_THAT(c.end_tokens, ElementsAre(1));
-  EXPECT_EQ(read(small_t5({{"num_decoder_layers", 5}})).decoder.num_layers, 5);
-  EXPECT_EQ(read(small_t5({{"decoder_start_token_id", 7}})).begin_token, 7);
+  EXPECT_EQ(read_both(small_t5({{"num_decoder_layers", 5}})).decoder.num_layers, 5);
+  EXPECT_EQ(read_both(small_t5({{"decoder_start_token_id", 7}})).begin_token, 7);
 }
 
 TEST(EncoderDecoderConfig, OfT5NamesItsMlp) {
   const auto mlp = [](const char* name) {
-    const EncoderDecoderConfig c = read(small_t5({{"feed_forward_proj", name}}));
+    const EncoderDecoderConfig c = read_both(small_t5({{"feed_forward_proj", name}}));
     return std::pair(c.gated, c.activation);
   };
   EXPECT_EQ(mlp("gated-gelu"), std::pair(true, Activation::gelu_tanh));
@@ -59,7 +59,7 @@ TEST(EncoderDecoderConfig, OfT5NamesItsMlp) {
 
 // v1.1: a head of its own, and nothing is scaled.  Transformers 5 writes the second key.
 TEST(EncoderDecoderConfig, OfT5ScalesWhatATiedHeadReads) {
-  const auto scales = [](const Json& more) { return read(small_t5(more)).head_scale != 1; };
+  const auto scales = [](const Json& more) { return read_both(small_t5(more)).head_scale != 1; };
   EXPECT_TRUE(scales({{"tie_word_embeddings", true}}));
   EXPECT_FALSE(scales({{"tie_word_embeddings", false}}));
   EXPECT_FALSE(scales({{"tie_word_embeddings", true}, {"scale_decoder_outputs", false}}));
@@ -67,7 +67,7 @@ TEST(EncoderDecoderConfig, OfT5ScalesWhatATiedHeadReads) {
 }
 
 TEST(EncoderDecoderConfig, OfWhisper) {
-  const EncoderDecoderConfig c = read(small_whisper());
+  const EncoderDecoderConfig c = read_both(small_whisper());
   EXPECT_EQ(c.reads, EncoderInput::features);
   EXPECT_EQ(c.encoder.head_dim, 8);
   EXPECT_EQ(c.decoder.head_dim, 12);
@@ -81,7 +81,7 @@ TEST(EncoderDecoderConfig, OfWhisper) {
 }
 
 TEST(EncoderDecoderConfig, HasTwoSitesPerDecoderBlock) {
-  const ModelShape t5 = shape_of(read(small_t5()));
+  const ModelShape t5 = shape_of(read_both(small_t5()));
   ASSERT_EQ(t5.layers.size(), 4U);
   for (int block = 0; block < 2; ++block) {
     const Layer& self = t5.layers[static_cast<size_t>(self_site(block))];
@@ -99,7 +99,7 @@ TEST(EncoderDecoderConfig, HasTwoSitesPerDecoderBlock) {
     EXPECT_EQ(cross.distance_bias, 0);
   }
   EXPECT_EQ(dense_bytes(t5, 10, 100), (10 + 100) * 2 * 3 * 2 * 16 * 2);
-  const ModelShape whisper = shape_of(read(small_whisper()));
+  const ModelShape whisper = shape_of(read_both(small_whisper()));
   ASSERT_EQ(whisper.layers.size(), 6U);
   for (const Layer& layer : whisper.layers) {
     EXPECT_EQ(layer.distance_bias, 0);
@@ -109,7 +109,7 @@ TEST(EncoderDecoderConfig, HasTwoSitesPerDecoderBlock) {
 }
 
 TEST(EncoderDecoderConfig, RefusesWhatIsNoNetworkOfOurs) {
-  const auto t5 = [](const Json& more) { read(small_t5(more)); };
+  const auto t5 = [](const Json& more) { read_both(small_t5(more)); };
   EXPECT_REFUSED("E_FORMAT", "`d_kv`", t5({{"d_kv", 0}}));
   EXPECT_REFUSED("E_FORMAT", "`d_model`", t5({{"d_model", nullptr}}));
   EXPECT_REFUSED("E_FORMAT", "`num_layers`", t5({{"num_layers", 1 << 20}}));
@@ -121,8 +121,8 @@ TEST(EncoderDecoderConfig, RefusesWhatIsNoNetworkOfOurs) {
                  t5({{"architectures", {"T5EncoderModel"}}}));
   EXPECT_REFUSED("E_UNSUPPORTED", "quantization_config",
                  t5({{"quantization_config", {{"bits", 4}}}}));
-  EXPECT_REFUSED("E_UNSUPPORTED", "supported: t5, whisper", read({{"model_type", "bart"}}));
-  const auto whisper = [](const Json& more) { read(small_whisper(more)); };
+  EXPECT_REFUSED("E_UNSUPPORTED", "supported: t5, whisper", read_both({{"model_type", "bart"}}));
+  const auto whisper = [](const Json& more) { read_both(small_whisper(more)); };
   EXPECT_REFUSED("E_FORMAT", "must divide `d_model` = 48",
                  whisper({{"encoder_attention_heads", 5}}));
   EXPECT_REFUSED("E_FORMAT", "max_source_positions", whisper({{"max_source_positions", 0}}));
@@ -130,7 +130,9 @@ TEST(EncoderDecoderConfig, RefusesWhatIsNoNetworkOfOurs) {
 }
 
 TEST(EncoderDecoderConfig, FingerprintsWhatIsComputed) {
-  const auto print = [](const Json& more) { return shape_of(read(small_t5(more))).fingerprint; };
+  const auto print = [](const Json& more) {
+    return shape_of(read_both(small_t5(more))).fingerprint;
+  };
   EXPECT_EQ(print({{"dropout_rate", 0.5}}), print(Json::object()));
   for (const Json& change : {Json{{"d_ff", 41}},
                              {{"feed_forward_proj", "gelu"}},

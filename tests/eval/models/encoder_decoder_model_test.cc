@@ -19,11 +19,12 @@ using test::RandomT5;
 using test::value_at;
 using Tokens = std::vector<int32_t>;
 
-constexpr int64_t kVocab = 41;
+constexpr int64_t kTokenIds = 41;
 
 Tokens made_up(int64_t n, int64_t step) {
   Tokens tokens;
-  for (int64_t i = 0; i < n; ++i) tokens.push_back(static_cast<int32_t>((3 + i * step) % kVocab));
+  for (int64_t i = 0; i < n; ++i)
+    tokens.push_back(static_cast<int32_t>((3 + i * step) % kTokenIds));
   return tokens;
 }
 
@@ -82,7 +83,7 @@ TEST_F(EncoderDecoderModelTest, SequencesOfABatchReadTheirOwnSources) {
     const SeqId alone = cache_->add_sequence();
     encode(alone, source);
     const Tensor want = forward(*cache_, alone, target_);
-    const int64_t first = source.size() == 30 ? 0 : 26 * kVocab;
+    const int64_t first = source.size() == 30 ? 0 : 26 * kTokenIds;
     for (int64_t i = 0; i < want.view.numel(); ++i)
       ASSERT_NEAR(value_at(got.view, first + i), value_at(want.view, i), 1e-4);
   }

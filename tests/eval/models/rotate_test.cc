@@ -13,13 +13,13 @@ namespace {
 using test::random_tensor;
 using test::value_at;
 
-struct Case {
+struct RotateCase {
   Rope::Style style;
   int head_dim, rotary_dim;
   double attention_factor;
 };
 
-Rope rope_of(const Case& c) {
+Rope rope_of(const RotateCase& c) {
   Rope rope{.style = c.style, .rotary_dim = c.rotary_dim, .attention_factor = c.attention_factor};
   for (int i = 0; i < c.rotary_dim / 2; ++i)
     rope.inv_freq.push_back(std::pow(10000.0, -2.0 * i / c.rotary_dim));
@@ -32,7 +32,7 @@ std::complex<double> turned(const Rope& rope, int position, int c, double a, dou
   return std::complex<double>(a, b) * std::polar(rope.attention_factor, angle);
 }
 
-class Rotate : public testing::TestWithParam<Case> {
+class Rotate : public testing::TestWithParam<RotateCase> {
  protected:
   int first_of(int c) const { return GetParam().style == Rope::Style::half_split ? c : 2 * c; }
   int second_of(int c) const {
@@ -41,7 +41,7 @@ class Rotate : public testing::TestWithParam<Case> {
 };
 
 TEST_P(Rotate, TurnsEveryPairByPositionTimesFrequency) {
-  const Case& p = GetParam();
+  const RotateCase& p = GetParam();
   const Rope rope = rope_of(p);
   const std::vector<int32_t> positions{0, 1, 2, 77, 4095, 1'000'000};
   const int64_t rows = std::ssize(positions), heads = 3, d = p.head_dim;
@@ -67,7 +67,7 @@ TEST_P(Rotate, TurnsEveryPairByPositionTimesFrequency) {
 }
 
 TEST_P(Rotate, MayWriteOverItsInput) {
-  const Case& p = GetParam();
+  const RotateCase& p = GetParam();
   const std::vector<int32_t> positions{5, 6};
   const Tensor x = random_tensor("x", Dtype::f32, {2, 1, p.head_dim}, 2);
   const Tensor out = make_tensor("out", Dtype::f32, {2, 1, p.head_dim});
@@ -79,7 +79,7 @@ TEST_P(Rotate, MayWriteOverItsInput) {
 }
 
 TEST_P(Rotate, LeavesPositionZeroAsItIsButForTheFactor) {
-  const Case& p = GetParam();
+  const RotateCase& p = GetParam();
   const std::vector<int32_t> positions{0};
   const Tensor x = random_tensor("x", Dtype::f32, {1, 2, p.head_dim}, 3);
   const Tensor out = make_tensor("out", Dtype::f32, {1, 2, p.head_dim});
@@ -92,12 +92,12 @@ TEST_P(Rotate, LeavesPositionZeroAsItIsButForTheFactor) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Rotate,
-                         testing::Values(Case{Rope::Style::half_split, 64, 64, 1.0},
-                                         Case{Rope::Style::half_split, 80, 80, 1.0},
-                                         Case{Rope::Style::half_split, 48, 24, 1.25},
-                                         Case{Rope::Style::interleaved, 64, 64, 1.0},
-                                         Case{Rope::Style::interleaved, 48, 24, 1.25},
-                                         Case{Rope::Style::half_split, 2, 2, 1.0}));
+                         testing::Values(RotateCase{Rope::Style::half_split, 64, 64, 1.0},
+                                         RotateCase{Rope::Style::half_split, 80, 80, 1.0},
+                                         RotateCase{Rope::Style::half_split, 48, 24, 1.25},
+                                         RotateCase{Rope::Style::interleaved, 64, 64, 1.0},
+                                         RotateCase{Rope::Style::interleaved, 48, 24, 1.25},
+                                         RotateCase{Rope::Style::half_split, 2, 2, 1.0}));
 
 TEST(Rotate, WithoutRopeCopies) {
   const std::vector<int32_t> positions{3, 9};

@@ -3,10 +3,10 @@
 #include <cmath>
 #include <numeric>
 
+#include "core/types.h"
+
 namespace kvlab::test {
 namespace {
-
-size_t at(int64_t i) { return static_cast<size_t>(i); }
 
 /// Positions whose rows the query at q reads.
 bool reads(const Layer& layer, const Changes& changes, int64_t q, int64_t j) {

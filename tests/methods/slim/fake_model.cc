@@ -5,13 +5,12 @@
 #include <numeric>
 #include <random>
 
+#include "core/types.h"
 #include "kernels/cpu_engine.h"
 #include "tests/support/scratch.h"
 
 namespace kvlab::test {
 namespace {
-
-size_t at(int64_t i) { return static_cast<size_t>(i); }
 
 Rope rope_of(const FakeConfig& config) {
   if (config.rope == Rope::Style::none) return {};

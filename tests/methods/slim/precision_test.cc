@@ -14,14 +14,14 @@
 namespace kvlab::test {
 namespace {
 
-constexpr int64_t kWidth = 192, kTokens = 2048, kQueries = 96;
+constexpr int64_t kWidth = 192, kSeen = 2048, kQueries = 96;
 
 /// One head's attention over all d numbers of a row, everything in double.
-struct Step {
+struct DecodeStep {
   at::Tensor keys{}, values{}, map{}, probs{}, want{};
   double gain = 0;
 
-  explicit Step(unsigned seed) {
+  explicit DecodeStep(unsigned seed) {
     // W_K with singular values that fall to 1 / 1000: a gain of about 1000 / (2 ln 1000).
     at::Tensor key = std::get<0>(at::linalg_qr(gaussian(kWidth, kWidth, seed)));
     for (int64_t i = 0; i < kWidth; ++i)
@@ -29,12 +29,12 @@ struct Step {
     key = at::mm(key, std::get<0>(at::linalg_qr(gaussian(kWidth, kWidth, seed + 1))));
     const at::Tensor value = gaussian(kWidth, kWidth, seed + 2);
     // Rows have something in common, so that their weighted sum does not vanish as their errors do.
-    const at::Tensor x = gaussian(kTokens, kWidth, seed + 3) + gaussian(1, kWidth, seed + 5);
+    const at::Tensor x = gaussian(kSeen, kWidth, seed + 3) + gaussian(1, kWidth, seed + 5);
     keys = at::mm(x, key);
     values = at::mm(x, value);
     map = slim::solve(key, value).map;
-    gain = slim::noise_gain(key, map, value, at::mm(x.t(), x) / double{kTokens});
-    probs = at::softmax(gaussian(kQueries, kTokens, seed + 4), 1);
+    gain = slim::noise_gain(key, map, value, at::mm(x.t(), x) / double{kSeen});
+    probs = at::softmax(gaussian(kQueries, kSeen, seed + 4), 1);
     want = at::mm(probs, values);
   }
   double error(const at::Tensor& have) const { return apart(have, want); }
@@ -49,7 +49,7 @@ at::Tensor round_twice(const at::Tensor& x) {
 
 TEST(Precision, ProbabilitiesMayBeRoundedAsInADenseCache) {
   for (const unsigned seed : {501U, 511U}) {
-    const Step s(seed);
+    const DecodeStep s(seed);
     const double dense = s.error(at::mm(round(s.probs), s.values)),
                  slim = s.error(at::mm(at::mm(round(s.probs), s.keys), s.map));
     EXPECT_NEAR(slim / dense, 1, 0.1) << "seed " << seed << ": not multiplied by G = " << s.gain;
@@ -58,7 +58,7 @@ TEST(Precision, ProbabilitiesMayBeRoundedAsInADenseCache) {
 
 TEST(Precision, TheWeightedSumAndTheMapMayNotBeRounded) {
   for (const unsigned seed : {501U, 511U}) {
-    const Step s(seed);
+    const DecodeStep s(seed);
     ASSERT_GT(s.gain, 50) << seed;
     const at::Tensor sum = at::mm(s.probs, s.keys);
     const double rows = s.error(at::mm(at::mm(s.probs, round(s.keys)), s.map)),
@@ -72,7 +72,7 @@ TEST(Precision, TheWeightedSumAndTheMapMayNotBeRounded) {
 }
 
 TEST(Precision, RoundedRowsCostTheGainOfTheirValues) {
-  const Step s(501);
+  const DecodeStep s(501);
   const double c = apart(round(s.keys), s.keys);
   EXPECT_NEAR(apart(at::mm(round(s.keys), s.map), s.values) / (c * s.gain), 1, 0.1);
 }

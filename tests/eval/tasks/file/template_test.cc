@@ -9,11 +9,11 @@
 namespace kvlab::tasks::file {
 namespace {
 
-const Document kDocument{
+const Document kBirth{
     .fields = {{"name", "Ada"}, {"year", 1815}, {"ok", true}, {"list", {"a", "b"}}, {"none", {}}},
     .place = "docs.jsonl, line 3"};
 
-std::string filled(std::string_view text) { return Template("context", text).fill(kDocument); }
+std::string filled(std::string_view text) { return Template("context", text).fill(kBirth); }
 
 TEST(Template, PutsFieldsIntoText) {
   EXPECT_EQ(filled("{name}, born {year}: {ok}"), "Ada, born 1815: true");
@@ -27,10 +27,10 @@ TEST(Template, DoubledBracesAreBraces) {
 }
 
 TEST(Template, ASingleFieldIsTheValueItself) {
-  EXPECT_EQ(Template("choices", "{list}").value(kDocument), Json({"a", "b"}));
-  EXPECT_EQ(Template("gold", "{year}").value(kDocument), 1815);
-  EXPECT_EQ(Template("gold", " {year}").value(kDocument), " 1815");
-  EXPECT_EQ(Template("gold", "x").value(kDocument), "x");
+  EXPECT_EQ(Template("choices", "{list}").value(kBirth), Json({"a", "b"}));
+  EXPECT_EQ(Template("gold", "{year}").value(kBirth), 1815);
+  EXPECT_EQ(Template("gold", " {year}").value(kBirth), " 1815");
+  EXPECT_EQ(Template("gold", "x").value(kBirth), "x");
 }
 
 TEST(Template, AMissingFieldNamesTheDocumentsLine) {
