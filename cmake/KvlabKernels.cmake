@@ -30,6 +30,7 @@ function(kvlab_isa_sources target)
     add_library(${target}_${isa} OBJECT ${ARGN})
     target_link_libraries(${target}_${isa} PRIVATE kvlab_options)
     target_compile_options(${target}_${isa} PRIVATE ${KVLAB_ISA_${isa}} ${KVLAB_ISA_OPTIONS})
+    set_target_properties(${target}_${isa} PROPERTIES UNITY_BUILD OFF)  # each defines its own W
     set_property(GLOBAL APPEND PROPERTY KVLAB_OBJECTS ${target}_${isa})
   endforeach()
 endfunction()
