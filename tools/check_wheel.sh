@@ -7,6 +7,7 @@ venv=$PWD/.venv
 scratch=$(mktemp -d); trap 'rm -rf "$scratch"' EXIT
 
 export PATH=$venv/bin:$PATH  # cmake and ninja, without build isolation
+export CXX=c++  # as CMake finds it: by another name ccache would compile everything again
 pip=("$venv/bin/python3" -m pip --quiet --disable-pip-version-check)
 "${pip[@]}" wheel . --no-build-isolation --no-deps --no-index --wheel-dir "$scratch"
 python3 -m venv --without-pip "$scratch/env"
