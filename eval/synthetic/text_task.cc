@@ -97,7 +97,7 @@ class Fitter {
 
   Tokenised tokenised(int64_t index, int64_t units) {
     SplitMix64 random = random_stream(seed_, task_.name, static_cast<uint64_t>(index));
-    Question question = task_.make(random, index, units);
+    TextQuestion question = task_.make(random, index, units);
     TokenSpans context = tokenizer_->encode_spans(question.context, Tokenizer::Special::as_model);
     Tokenised made;
     made.tokens = static_cast<int64_t>(context.tokens.size());
@@ -110,7 +110,7 @@ class Fitter {
               .text = std::move(question.context)};
     sample.context.ids = std::move(context.tokens);
     int64_t turns = 0;
-    for (Question::Turn& turn : question.turns) {
+    for (TextQuestion::Turn& turn : question.turns) {
       sample.turns.push_back(fed(std::move(turn)));
       const int64_t tokens =
           static_cast<int64_t>(sample.turns.back().query.ids.size()) + max_new_tokens_;
@@ -120,7 +120,7 @@ class Fitter {
     return made;
   }
 
-  Turn fed(Question::Turn turn) {
+  Turn fed(TextQuestion::Turn turn) {
     return {.query = {.ids = tokenizer_->encode(turn.query + turn.answer_prefix,
                                                 Tokenizer::Special::none)},
             .max_new_tokens = max_new_tokens_,

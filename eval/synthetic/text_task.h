@@ -14,7 +14,7 @@
 namespace kvlab {
 
 /// What a generator makes, before any tokenizer.
-struct Question {
+struct TextQuestion {
   struct Turn {
     std::string query{}, answer_prefix{};
     std::vector<std::string> answers{};
@@ -33,7 +33,7 @@ struct TextTask {
   int64_t least_units = 0;
   /// Sample `index` with so many units of haystack.  What it draws before the haystack does not
   /// depend on `units`, so that a sample asks the same at every length.
-  std::function<Question(SplitMix64& random, int64_t index, int64_t units)> make{};
+  std::function<TextQuestion(SplitMix64& random, int64_t index, int64_t units)> make{};
   bool turns_restart = false;
   std::string match{};                 // all, any, exact, first_int
   std::vector<std::string> metrics{};  // the headline first

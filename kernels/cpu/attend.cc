@@ -158,7 +158,7 @@ class Attention {
       part.plan = nullptr;
       part.level = Level::automatic;
     }
-    Pass pass(resources_, part, results);
+    AttendPass pass(resources_, part, results);
     if (mass)
       add_mass({&pass.context(), results.lse, &mass_rows_, round.segments}, resources_,
                pass.counts_by_thread());
@@ -167,7 +167,7 @@ class Attention {
     report(pass, made);
   }
 
-  void report(const Pass& pass, const MaterialisedRows* made) {
+  void report(const AttendPass& pass, const MaterialisedRows* made) {
     const WorkCounts counts = pass.counts();
     ran_.bytes_read += made == nullptr ? counts.bytes_read : made->bytes_read();
     ran_.flops += 2 * counts.multiply_adds;

@@ -25,7 +25,7 @@ int64_t last_position(const AttendCall& call) {
 
 }  // namespace
 
-Pass::Pass(CpuResources& resources, const AttendCall& call, const Results& results)
+AttendPass::AttendPass(CpuResources& resources, const AttendCall& call, const Results& results)
     : resources_(resources), call_(call), results_(results) {
   work_ = make_items({.shape = call.shape,
                       .rows = call.rows,
@@ -44,7 +44,7 @@ Pass::Pass(CpuResources& resources, const AttendCall& call, const Results& resul
   counts_.resize(static_cast<size_t>(resources.threads));
 }
 
-void Pass::run() {
+void AttendPass::run() {
   if (call_.segments.empty()) return finish_empty();
   plan();
   place_states();
@@ -55,13 +55,13 @@ void Pass::run() {
   finish_rest(threads);
 }
 
-WorkCounts Pass::counts() const {
+WorkCounts AttendPass::counts() const {
   WorkCounts total;
   for (const WorkCounts& one : counts_) total += one;
   return total;
 }
 
-void Pass::plan() {
+void AttendPass::plan() {
   const auto* given = dynamic_cast<const CpuPlan*>(call_.plan);
   KVLAB_REQUIRE(call_.plan == nullptr || given != nullptr, "E_STALE_PLAN",
                 "cpu engine: the plan was made by another engine");
@@ -78,7 +78,7 @@ void Pass::plan() {
 }
 
 /// Room for the states that are finished later, in the order of pieces.
-void Pass::place_states() {
+void AttendPass::place_states() {
   const std::vector<Piece>& pieces = plan_->work.pieces;
   states_.assign(pieces.size(), {});
   pieces_of_.assign(work_.items.size(), {});
@@ -93,7 +93,7 @@ void Pass::place_states() {
   }
 }
 
-void Pass::run_piece(const Piece& piece, int thread) {
+void AttendPass::run_piece(const Piece& piece, int thread) {
   const WorkItem& item = work_.items[static_cast<size_t>(piece.item)];
   Scratch& scratch = resources_.scratch[static_cast<size_t>(thread)];
   WorkCounts& counts = counts_[static_cast<size_t>(thread)];
@@ -119,7 +119,7 @@ void Pass::run_piece(const Piece& piece, int thread) {
 }
 
 /// Whatever was split, or belongs to several groups.
-void Pass::finish_rest(int threads) {
+void AttendPass::finish_rest(int threads) {
   struct Task {
     const QueryTile* tile;
     int kv_head;
@@ -150,7 +150,7 @@ void Pass::finish_rest(int threads) {
 }
 
 /// Nothing to read at all: every query's state is the identity.
-void Pass::finish_empty() {
+void AttendPass::finish_empty() {
   const SumGroup nothing{};
   for (int64_t row = 0; row < call_.rows.size(); ++row)
     for (int kv = 0; kv < call_.shape->num_kv_heads; ++kv) {

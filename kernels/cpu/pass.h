@@ -10,10 +10,10 @@
 
 namespace kvlab {
 
-class Pass {
+class AttendPass {
  public:
   /// call: its segments are those of this pass.  E_UNSUPPORTED, E_SHAPE, E_STALE_PLAN.
-  Pass(CpuResources& resources, const AttendCall& call, const Results& results);
+  AttendPass(CpuResources& resources, const AttendCall& call, const Results& results);
 
   void run();
   const AttendContext& context() const { return context_; }

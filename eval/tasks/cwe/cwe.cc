@@ -49,12 +49,12 @@ std::string list_of(SplitMix64& random, const std::vector<std::string>& words,
 constexpr const char* kQuestion = "Which 10 words occur most often in the list above?";
 constexpr const char* kAnswerPrefix = " The 10 words that occur most often are";
 
-Question make(const Shape& shape, SplitMix64& random, int64_t units) {
+TextQuestion make(const Shape& shape, SplitMix64& random, int64_t units) {
   Distinct distinct;
   std::vector<std::string> words = draw_words(random, distinct, kCommon);
   const auto shown = draw_words(random, distinct, shape.example.words);
   const std::string example = list_of(random, shown, shape.example);
-  Question question{.turns = {{.query = kQuestion, .answer_prefix = kAnswerPrefix}}};
+  TextQuestion question{.turns = {{.query = kQuestion, .answer_prefix = kAnswerPrefix}}};
   question.turns[0].answers = words;
   for (std::string& word : draw_words(random, distinct, static_cast<size_t>(units)))
     words.push_back(std::move(word));

@@ -23,7 +23,7 @@ constexpr const char* kQuestion =
     "Which 3 words occur most often in the text above, not counting the dots?";
 constexpr const char* kAnswerPrefix = " The 3 words that occur most often are";
 
-Question make(int64_t ranks, int64_t words, SplitMix64& random) {
+TextQuestion make(int64_t ranks, int64_t words, SplitMix64& random) {
   Distinct distinct;
   std::vector<std::string> coded, text;
   while (std::ssize(coded) < ranks) coded.push_back(distinct.letters(random, 'a', 6));

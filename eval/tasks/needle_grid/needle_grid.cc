@@ -32,8 +32,8 @@ std::string schema(const Json& given) {
   return own.dump();
 }
 
-Question make(ValueKind key_type, ValueKind value_type, int32_t depth, const Haystack& haystack,
-              SplitMix64& random, int64_t units) {
+TextQuestion make(ValueKind key_type, ValueKind value_type, int32_t depth, const Haystack& haystack,
+                  SplitMix64& random, int64_t units) {
   Distinct distinct;
   const std::vector<std::string> key{distinct.value(random, key_type)};
   const std::string value = distinct.value(random, value_type);
@@ -68,7 +68,7 @@ Work prepare(const TaskSetup& setup) {
               .make =
                   [=](SplitMix64& random, int64_t index, int64_t units) {
                     const auto depth = static_cast<size_t>(index % per_length / repetitions);
-                    Question question =
+                    TextQuestion question =
                         make(key_type, value_type, depths[depth], haystack, random, units);
                     question.meta["length"] = lengths[static_cast<size_t>(index / per_length)];
                     return question;

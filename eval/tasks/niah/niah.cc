@@ -94,8 +94,8 @@ Facts draw_facts(SplitMix64& random, Distinct& distinct, const Shape& shape) {
   return facts;
 }
 
-Question::Turn turn_of(const Shape& shape, const Facts& facts, std::span<const int32_t> asked) {
-  Question::Turn turn;
+TextQuestion::Turn turn_of(const Shape& shape, const Facts& facts, std::span<const int32_t> asked) {
+  TextQuestion::Turn turn;
   std::vector<std::string> keys;
   for (const int32_t key : asked) {
     const auto at = static_cast<size_t>(key);
@@ -109,7 +109,7 @@ Question::Turn turn_of(const Shape& shape, const Facts& facts, std::span<const i
   return turn;
 }
 
-Question make(const Shape& shape, const Haystack& haystack, SplitMix64& random, int64_t units) {
+TextQuestion make(const Shape& shape, const Haystack& haystack, SplitMix64& random, int64_t units) {
   Distinct distinct;
   const Facts facts = draw_facts(random, distinct, shape);
   std::vector<std::string> needles;
@@ -124,7 +124,8 @@ Question make(const Shape& shape, const Haystack& haystack, SplitMix64& random, 
     return needle_sentence(shape.value_type, key, distinct.value(random, shape.value_type));
   });
   Hidden hidden = hide(pieces, needles, places.slots(pieces.size()));
-  Question question{.context = std::move(hidden.text) + "\n", .needles = std::move(hidden.spans)};
+  TextQuestion question{.context = std::move(hidden.text) + "\n",
+                        .needles = std::move(hidden.spans)};
   for (size_t turn = 0; turn < shape.turns; ++turn) {
     question.turns.push_back(
         turn_of(shape, facts, std::span(asked).subspan(turn * shape.queries, shape.queries)));

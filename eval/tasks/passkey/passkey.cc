@@ -29,8 +29,8 @@ std::string draw_key(SplitMix64& random, int64_t digits) {
   return key;
 }
 
-Question make(int64_t digits, const Json& depth, const Haystack& haystack, SplitMix64& random,
-              int64_t units) {
+TextQuestion make(int64_t digits, const Json& depth, const Haystack& haystack, SplitMix64& random,
+                  int64_t units) {
   const std::string key = draw_key(random, digits);
   const Places place = depth.is_null() ? haystack.draw_places(random, units, 1)
                                        : Places{.in_percent = true, .at = {depth.get<int32_t>()}};

@@ -60,13 +60,13 @@ std::string asked_for(const std::vector<Document>& chain) {
   return text + " of " + chain.back().entity;
 }
 
-Question make(size_t hops, SplitMix64& random, int64_t units) {
+TextQuestion make(size_t hops, SplitMix64& random, int64_t units) {
   Distinct distinct;
   std::vector<Document> documents = draw_chain(random, distinct, hops);
   const std::string what = asked_for(documents);
-  Question question{.turns = {{.query = "What is the " + what + "?",
-                               .answer_prefix = " The " + what + " is",
-                               .answers = {documents[0].values[documents[0].asked]}}}};
+  TextQuestion question{.turns = {{.query = "What is the " + what + "?",
+                                   .answer_prefix = " The " + what + " is",
+                                   .answers = {documents[0].values[documents[0].asked]}}}};
   for (int64_t i = 0; i < units; ++i) documents.push_back(draw_document(random, distinct));
   random.shuffle(documents);
   std::string& text = question.context;

@@ -55,17 +55,17 @@ std::string solved(const Chain& chain) {
          joined(chain.names, ", ") + ".\n\n";
 }
 
-Question make(size_t names, const Haystack& haystack, SplitMix64& random, int64_t units) {
+TextQuestion make(size_t names, const Haystack& haystack, SplitMix64& random, int64_t units) {
   Distinct distinct;
   const Chain chain = draw_chain(random, distinct, names, 5);
   const std::string example = solved(draw_chain(random, distinct, names, 3));
   const Places places = haystack.draw_places(random, units, static_cast<int64_t>(names));
   const auto pieces = haystack.pieces(random, units);
   const Hidden hidden = hide(pieces, chain.lines(), places.slots(pieces.size()));
-  Question question{.context = example + hidden.text + "\n",
-                    .turns = {{.query = chain.question(),
-                               .answer_prefix = chain.answer_prefix(),
-                               .answers = chain.names}}};
+  TextQuestion question{.context = example + hidden.text + "\n",
+                        .turns = {{.query = chain.question(),
+                                   .answer_prefix = chain.answer_prefix(),
+                                   .answers = chain.names}}};
   const auto offset = static_cast<int64_t>(example.size());
   for (const Range& span : hidden.spans)
     question.needles.push_back({span.first + offset, span.last + offset});

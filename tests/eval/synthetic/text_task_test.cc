@@ -48,8 +48,8 @@ class TextWork : public testing::Test {
             .samples_per_length = 4,
             .least_units = least,
             .make = [](SplitMix64&, int64_t index, int64_t units) {
-              return Question{.context = std::string(static_cast<size_t>(units + index), 'x'),
-                              .turns = {{.query = "what", .answer_prefix = "answer"}}};
+              return TextQuestion{.context = std::string(static_cast<size_t>(units + index), 'x'),
+                                  .turns = {{.query = "what", .answer_prefix = "answer"}}};
             }};
   }
   static int64_t tokens(const Sample& sample) {
@@ -105,7 +105,7 @@ TEST_F(TextWork, SaysWhatALengthWouldHaveToHold) {
 TEST_F(TextWork, ATokenizerThatMakesNothingOfTheHaystackIsRefused) {
   TextTask empty = exes({100});
   empty.make = [](SplitMix64&, int64_t, int64_t) {
-    return Question{.context = "x", .turns = {{.query = "what"}}};
+    return TextQuestion{.context = "x", .turns = {{.query = "what"}}};
   };
   EXPECT_REFUSED("E_NO_TOKENIZER", "makes no tokens", work(std::move(empty)).sample(0));
 }
@@ -121,8 +121,8 @@ TEST_F(TextWork, TurnsAddUpUnlessEachRestarts) {
     TextTask task = exes({100});
     task.turns_restart = restart;
     task.make = [](SplitMix64&, int64_t, int64_t units) {
-      return Question{.context = std::string(static_cast<size_t>(units), 'x'),
-                      .turns = {{.query = "1234"}, {.query = "123456"}}};
+      return TextQuestion{.context = std::string(static_cast<size_t>(units), 'x'),
+                          .turns = {{.query = "1234"}, {.query = "123456"}}};
     };
     const Sample sample = work(std::move(task)).sample(0);
     // 2 + x + (4 + 8) + (6 + 8), or with the longer turn alone.
@@ -136,9 +136,9 @@ TEST_F(TextWork, WordsBecomeTokensAndNeedlesRangesOfThem) {
   task.match = "any";
   task.metrics = {"string_match_any"};
   task.make = [](SplitMix64&, int64_t, int64_t units) {
-    return Question{.context = std::string(static_cast<size_t>(units), 'x'),
-                    .turns = {{.query = "ab", .answer_prefix = "c", .answers = {"y", "z"}}},
-                    .needles = {{0, 3}, {20, 22}}};
+    return TextQuestion{.context = std::string(static_cast<size_t>(units), 'x'),
+                        .turns = {{.query = "ab", .answer_prefix = "c", .answers = {"y", "z"}}},
+                        .needles = {{0, 3}, {20, 22}}};
   };
   const Work made = work(std::move(task));
   EXPECT_EQ(made.query_chunk, 3);
