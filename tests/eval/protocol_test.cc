@@ -141,7 +141,7 @@ TEST(ParseProtocol, SaysWhatIsWrong) {
   EXPECT_REFUSED("E_CONFIG", "not an integer", parse_protocol("decode(1,,2)", catalogue()));
 }
 
-// Positions 10..19; the window feeds the first six and scores tokens 4, 5 and 6.
+// Tokens 10..19; the window feeds the first six and scores tokens 4, 5 and 6.
 class WindowSample : public testing::Test {
  protected:
   std::vector<int32_t> tokens_{10, 11, 12, 13, 14, 15, 16, 17, 18, 19};
