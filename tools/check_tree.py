@@ -252,6 +252,33 @@ def nothing_is_left_for_later(tree: Tree) -> Iterator[Finding]:
                 yield Finding(path, number, f"{match.group()}: finish it or open an issue")
 
 
+TYPE = re.compile(r"(?:struct|class|enum class) (\w+)(?: final)?(?: : [^:].*)? \{")
+NAMESPACE = re.compile(r"namespace (?:([\w:]+) )?\{")
+
+
+def named_types(tree: Tree, path: str) -> Iterator[tuple[int, str]]:
+    """The types that namespaces of a file define, by their full names; none of anonymous ones."""
+    namespaces: list[str | None] = []
+    for number, line in tree.lines(path):
+        if match := NAMESPACE.match(line):
+            namespaces.append(match.group(1))
+        elif line.startswith("}  // namespace") and namespaces:
+            namespaces.pop()
+        elif (match := TYPE.match(line)) and None not in namespaces:
+            yield number, "::".join([*filter(None, namespaces), match.group(1)])
+
+
+def types_have_one_definition(tree: Tree) -> Iterator[Finding]:
+    """Two types of one name in one library: a linker takes either's functions for both."""
+    first: dict[str, str] = {}
+    for path in tree.of(*CPP):
+        if path.startswith("tests/"):
+            continue  # programs of their own
+        for number, name in named_types(tree, path):
+            if (other := first.setdefault(name, path)) != path:
+                yield Finding(path, number, f"{other} has another {name}")
+
+
 FENCE = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -280,6 +307,7 @@ CHECKS = (
     files_are_short,
     nothing_is_left_for_later,
     readme_commands_run_in_ci,
+    types_have_one_definition,
 )
 
 

@@ -142,6 +142,19 @@ def test_a_command_of_the_readme_that_ci_does_not_run_is_found(found):
     assert found(check_tree.readme_commands_run_in_ci, files) == ["README.md:3"]
 
 
+def test_two_types_of_one_name_are_found(found):
+    declared = "namespace kvlab {\nclass Pass;\nstruct Pass::Impl {\n"
+    files = {
+        "core/a.h": "namespace kvlab {\nstruct Pass {\n",
+        "core/b.h": declared,
+        "core/c.h": "namespace kvlab::slim {\nstruct Pass {\n",
+        "core/d.cc": "namespace kvlab {\nnamespace {\nstruct Pass {\n",
+        "core/e.cc": "namespace kvlab {\nnamespace {\n}  // namespace\nclass Pass final : B {\n",
+        "tests/f.cc": "namespace kvlab {\nstruct Pass {\n",
+    }
+    assert found(check_tree.types_have_one_definition, files) == ["core/e.cc:4"]
+
+
 def test_every_rule_is_tested_here(repository):
     tests = (repository / "tests/tools/test_check_tree.py").read_text()
     assert [c.__name__ for c in check_tree.CHECKS if f"check_tree.{c.__name__}," not in tests] == []
